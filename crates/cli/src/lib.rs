@@ -1,0 +1,1 @@
+//! The shakedown command line.

@@ -1,0 +1,677 @@
+//! From layers of text to one environment: merge, scale, check, report every error.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use toml::{Table, Value};
+
+use super::error::{LoadError, LoadErrors};
+use super::scale::TimeScale;
+use super::tables::{Identity, Lab, Tier};
+use super::url::DatabaseUrl;
+use super::Environment;
+use crate::credentials::Credentials;
+use crate::redact::Redactor;
+
+/// One TOML text, and where it came from.
+#[derive(Clone, Debug)]
+pub struct Layer {
+    /// Its path, or another name to report errors under.
+    pub origin: String,
+    /// The text.
+    pub text: String,
+}
+
+/// Everything an environment is made of. Later layers win over earlier ones, `variables` over
+/// layers, `overrides` over all.
+#[derive(Clone, Debug, Default)]
+pub struct Source {
+    /// TOML texts.
+    pub layers: Vec<Layer>,
+    /// The process environment, as pairs. Only the strategy's variables are looked at.
+    pub variables: Vec<(String, String)>,
+    /// `key.path=value`, as given with `--set`.
+    pub overrides: Vec<String>,
+}
+
+/// Checks and completes one table: the user's table and the time scale in, the resolved table and
+/// the errors (path inside the table, message) out.
+pub type CheckTable = fn(Table, TimeScale) -> (Table, Vec<(String, String)>);
+
+/// Who owns which tables besides core's.
+#[derive(Clone, Debug, Default)]
+pub struct Owners {
+    /// Section name to check.
+    pub sections: BTreeMap<&'static str, CheckTable>,
+    /// `probes`, `monitors`, `safety_checks`: item id to check.
+    pub items: BTreeMap<(&'static str, &'static str), CheckTable>,
+}
+
+/// A loaded environment.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The environment.
+    pub environment: Environment,
+    /// Secrets that came inside a URL, by credential name.
+    pub secrets: Credentials,
+    /// What a person should know: tables without an owner, keys without effect.
+    pub notes: Vec<String>,
+}
+
+/// The strategy's variables and the keys they set. Outside this table no variable has an effect.
+const VARIABLES: &[(&str, &str)] = &[
+    ("GCP_PROJECT", "environment.project"),
+    ("STAGING_BACKEND_URL", "services.backend.url"),
+    ("STAGING_AUTH_URL", "services.auth.url"),
+    ("STAGING_FRONTEND_URL", "services.frontend.url"),
+    ("STAGING_WEBSOCKET_URL", "services.backend.websocket"),
+    ("POSTGRES_HOST", "database.host"),
+    ("POSTGRES_PORT", "database.port"),
+    ("POSTGRES_DB", "database.name"),
+    ("POSTGRES_USER", "database.user"),
+    ("POSTGRES_SSL_MODE", "database.ssl_mode"),
+    ("GOOGLE_APPLICATION_CREDENTIALS", "credentials.google.file"),
+];
+
+/// Variables that hold a secret: the key that refers to them by name.
+const SECRET_VARIABLES: &[(&str, &str)] = &[
+    ("POSTGRES_PASSWORD", "credentials.database.env"),
+    ("STAGING_API_KEY", "credentials.api_key.env"),
+];
+
+/// Tables of tables owned item by item.
+const ITEM_TABLES: &[&str] = &["probes", "monitors", "safety_checks"];
+
+/// Merges and checks `source`. Pure: no file, no variable, no clock is read.
+///
+/// # Errors
+///
+/// Every error of every table at once, each naming its file and line, its key and the remedy.
+pub fn load(source: &Source, owners: &Owners) -> Result<Loaded, LoadErrors> {
+    let mut loader = Loader { redactor: Redactor::default(), ..Loader::default() };
+    for layer in &source.layers {
+        loader.layer(layer);
+    }
+    loader.variables(&source.variables);
+    for text in &source.overrides {
+        loader.set(text);
+    }
+    let environment = loader.environment(owners);
+    if !loader.errors.is_empty() {
+        return Err(LoadErrors(loader.errors));
+    }
+    let Loader { secrets, notes, .. } = loader;
+    Ok(Loaded { environment, secrets, notes })
+}
+
+#[derive(Default)]
+struct Loader {
+    merged: Table,
+    /// Where each leaf came from, by its path.
+    origins: BTreeMap<String, String>,
+    errors: Vec<LoadError>,
+    notes: Vec<String>,
+    secrets: Credentials,
+    redactor: Redactor,
+}
+
+impl Loader {
+    fn error(&mut self, origin: impl Into<String>, key: &str, message: impl Into<String>) {
+        let message = self.redactor.redact(&message.into()).into_owned();
+        self.errors.push(LoadError { origin: origin.into(), key: key.to_owned(), message });
+    }
+
+    fn layer(&mut self, layer: &Layer) {
+        let table: Table = match layer.text.parse() {
+            Ok(table) => table,
+            Err(error) => {
+                let at = error.span().map_or(0, |span| line_of(&layer.text, &span));
+                return self.error(format!("{}:{at}", layer.origin), "", error.message());
+            }
+        };
+        for (path, span) in spans(&layer.text) {
+            let line = line_of(&layer.text, &span);
+            self.origins.insert(path, format!("{}:{line}", layer.origin));
+        }
+        merge(&mut self.merged, table);
+        self.database_url(&layer.origin);
+    }
+
+    /// Replaces `database.url` by its parts.
+    fn database_url(&mut self, origin: &str) {
+        let Some(Value::Table(database)) = self.merged.get_mut("database") else { return };
+        let Some(url) = database.remove("url") else { return };
+        let parsed = url.as_str().ok_or(()).map(str::parse::<DatabaseUrl>);
+        match parsed {
+            Ok(Ok(url)) if url.password.is_some() => self.error(
+                origin,
+                "database.url",
+                "a password does not belong into a file: leave it out of the URL and name where it \
+                 is found in [credentials.database] (env = \"...\" or file = \"...\")",
+            ),
+            Ok(Ok(url)) => self.put_url(url, origin),
+            Ok(Err(error)) => self.error(origin, "database.url", error.to_string()),
+            Err(()) => self.error(origin, "database.url", "expected a string"),
+        }
+    }
+
+    fn put_url(&mut self, url: DatabaseUrl, origin: &str) {
+        let ssl_mode = url.ssl_mode.and_then(|mode| Value::try_from(mode).ok());
+        let parts = [
+            ("database.host", url.host.map(Value::String)),
+            ("database.port", url.port.map(|port| Value::Integer(port.into()))),
+            ("database.name", url.name.map(Value::String)),
+            ("database.user", url.user.map(Value::String)),
+            ("database.ssl_mode", ssl_mode),
+        ];
+        for (key, value) in parts {
+            if let Some(value) = value {
+                self.put(key, value, origin);
+            }
+        }
+        if let Some(password) = url.password {
+            self.secrets.insert("database", password);
+        }
+    }
+
+    fn put(&mut self, key: &str, value: Value, origin: &str) {
+        let mut table = &mut self.merged;
+        let mut parts = key.split('.').peekable();
+        while let Some(part) = parts.next() {
+            if parts.peek().is_none() {
+                table.insert(part.to_owned(), value);
+                self.origins.insert(key.to_owned(), origin.to_owned());
+                return;
+            }
+            let next = table.entry(part).or_insert_with(|| Value::Table(Table::new()));
+            match next {
+                Value::Table(inner) => table = inner,
+                _ => return self.error(origin, key, format!("`{part}` is a value, not a table")),
+            }
+        }
+    }
+
+    fn variables(&mut self, variables: &[(String, String)]) {
+        let get = |name: &str| {
+            let found = variables.iter().find(|(key, value)| key == name && !value.is_empty());
+            found.map(|(_, value)| value.clone())
+        };
+        let ours = VARIABLES.iter().chain(SECRET_VARIABLES).map(|&(name, _)| name);
+        let ours = ours.chain(["DATABASE_URL", "TESTING_MODE"]);
+        if self.tier() == Some(Tier::Lab) {
+            let ignored: Vec<&str> = ours.filter(|name| get(name).is_some()).collect();
+            if !ignored.is_empty() {
+                let names = ignored.join(", ");
+                self.notes.push(format!("a lab is not redirected by variables: {names} ignored"));
+            }
+            return;
+        }
+        if let Some(url) = get("DATABASE_URL") {
+            match url.parse::<DatabaseUrl>() {
+                Ok(url) => self.put_url(url, "DATABASE_URL"),
+                Err(error) => {
+                    self.error("DATABASE_URL", "database", error.to_string());
+                }
+            }
+        }
+        for &(name, key) in VARIABLES {
+            if let Some(text) = get(name) {
+                let value = match text.parse::<i64>() {
+                    Ok(port) if key.ends_with("port") => Value::Integer(port),
+                    _ => Value::String(text),
+                };
+                self.put(key, value, name);
+            }
+        }
+        for &(name, key) in SECRET_VARIABLES {
+            if get(name).is_some() {
+                self.put(key, Value::String(name.to_owned()), name);
+            }
+        }
+        match get("TESTING_MODE").as_deref() {
+            None => {}
+            Some("staging_remote") => {
+                self.put("environment.vantage", Value::String("laptop".into()), "TESTING_MODE");
+            }
+            Some(_) => self.notes.push(
+                "TESTING_MODE has no effect: only `staging_remote` is known".to_owned(),
+            ),
+        }
+    }
+
+    fn tier(&self) -> Option<Tier> {
+        let tier = self.merged.get("environment")?.get("tier")?;
+        tier.clone().try_into().ok()
+    }
+
+    fn set(&mut self, text: &str) {
+        let Some((key, raw)) = text.split_once('=') else {
+            return self.error("--set", "", "expected key=value");
+        };
+        let key = key.trim();
+        let last = key.rsplit('.').next().unwrap_or_default();
+        let reference = matches!(last, "env" | "file" | "header" | "purpose");
+        let secret_name = ["password", "secret", "token", "api_key", "url"].contains(&last)
+            && (last != "url" || raw.parse::<DatabaseUrl>().is_ok_and(|u| u.password.is_some()));
+        if secret_name || (key.starts_with("credentials.") && !reference) || self.redactor.finds(raw)
+        {
+            let message = "secrets are refused on the command line, where every process can read \
+                           them: use an environment variable or a file and name it with \
+                           credentials.NAME.env or credentials.NAME.file";
+            return self.error("--set", key, message);
+        }
+        if key.is_empty() || key.split('.').any(str::is_empty) {
+            return self.error("--set", key, "expected a key path such as database.port");
+        }
+        let value = format!("v = {raw}")
+            .parse::<Table>()
+            .ok()
+            .and_then(|mut table| table.remove("v"))
+            .unwrap_or_else(|| Value::String(raw.to_owned()));
+        self.put(key, value, "--set");
+        self.database_url("--set");
+    }
+
+    fn environment(&mut self, owners: &Owners) -> Environment {
+        let mut merged = std::mem::take(&mut self.merged);
+        let lab: Lab = self.table(&mut merged, "lab", TimeScale::default(), &mut Table::new());
+        let scale = lab.time_scale;
+        let mut resolved = Table::new();
+        let out = &mut resolved;
+        let identity: Identity = self.table(&mut merged, "environment", scale, out);
+        if identity.tier != Tier::Lab && lab != Lab::default() {
+            let tier = identity.tier.as_str();
+            self.error(
+                self.origin("lab"),
+                "lab",
+                format!("only a lab has this table, and the tier is `{tier}`: remove it"),
+            );
+        }
+        let database = merged.contains_key("database");
+        let mut environment = Environment {
+            database: Some(self.table(&mut merged, "database", scale, out)).filter(|_| database),
+            services: self.entries(&mut merged, "services", scale, out),
+            network: self.table(&mut merged, "network", scale, out),
+            load_balancer: self.table(&mut merged, "load_balancer", scale, out),
+            tls: self.table(&mut merged, "tls", scale, out),
+            credentials: self.entries(&mut merged, "credentials", scale, out),
+            safety: self.table(&mut merged, "safety", scale, out),
+            monitoring: self.table(&mut merged, "monitoring", scale, out),
+            results: self.table(&mut merged, "results", scale, out),
+            identity,
+            lab,
+            resolved: Table::new(),
+        };
+        if !database {
+            resolved.remove("database");
+        }
+        self.sections(&mut merged, scale, owners, &mut resolved);
+        self.check(&environment);
+        environment.resolved = resolved;
+        environment
+    }
+
+    /// Checks that span tables.
+    fn check(&mut self, environment: &Environment) {
+        use super::tables::SslMode::{Disable, Prefer};
+        let Some(database) = &environment.database else { return };
+        if database.host.is_empty() {
+            let message = "missing: a host name, an address, or a socket directory such as \
+                           /cloudsql/PROJECT:REGION:INSTANCE";
+            self.error(self.origin("database"), "database.host", message);
+        }
+        if database.is_socket() && !matches!(database.ssl_mode, Disable | Prefer) {
+            let note = "database.ssl_mode is ignored over a Unix socket, as libpq does: the Auth \
+                        Proxy encrypts the way from the socket to the instance";
+            self.notes.push(note.to_owned());
+        }
+        if let Some(path) = database.socket_path().filter(|path| path.len() > 103) {
+            let message = format!(
+                "the socket's path `{path}` has {} bytes and 103 are the most that every system \
+                 accepts: choose a shorter directory",
+                path.len()
+            );
+            self.error(self.origin("database.host"), "database.host", message);
+        }
+    }
+
+    fn sections(
+        &mut self,
+        merged: &mut Table,
+        scale: TimeScale,
+        owners: &Owners,
+        out: &mut Table,
+    ) {
+        for (&name, check) in &owners.sections {
+            let user = self.take(merged, name);
+            let (table, errors) = check(user, scale);
+            self.report(name, errors);
+            out.insert(name.to_owned(), Value::Table(table));
+        }
+        for &group in ITEM_TABLES {
+            let mut users = self.take(merged, group);
+            let mut items = Table::new();
+            for (&(_, id), check) in owners.items.iter().filter(|((g, _), _)| *g == group) {
+                let user = self.take(&mut users, id);
+                let (table, errors) = check(user, scale);
+                self.report(&format!("{group}.{id}"), errors);
+                items.insert(id.to_owned(), Value::Table(table));
+            }
+            for id in users.keys() {
+                self.notes.push(format!("[{group}.\"{id}\"] has no owner in this binary: ignored"));
+            }
+            out.insert(group.to_owned(), Value::Table(items));
+        }
+        let known: Vec<&str> = out.keys().map(String::as_str).collect();
+        let known = known.join(", ");
+        for name in merged.keys() {
+            let origin = self.origin(name);
+            self.notes.push(format!(
+                "[{name}] ({origin}) has no owner in this binary and is ignored; known tables: {known}"
+            ));
+        }
+    }
+
+    fn take(&mut self, merged: &mut Table, name: &str) -> Table {
+        match merged.remove(name) {
+            None => Table::new(),
+            Some(Value::Table(table)) => table,
+            Some(_) => {
+                self.error(self.origin(name), name, format!("expected a table [{name}]"));
+                Table::new()
+            }
+        }
+    }
+
+    fn table<T>(
+        &mut self,
+        merged: &mut Table,
+        name: &str,
+        scale: TimeScale,
+        out: &mut Table,
+    ) -> T
+    where
+        T: Serialize + DeserializeOwned + Default,
+    {
+        let user = self.take(merged, name);
+        let (table, value, errors) = resolve::<T>(user, scale);
+        self.report(name, errors);
+        out.insert(name.to_owned(), Value::Table(table));
+        value
+    }
+
+    fn entries<T>(
+        &mut self,
+        merged: &mut Table,
+        name: &str,
+        scale: TimeScale,
+        out: &mut Table,
+    ) -> BTreeMap<String, T>
+    where
+        T: Serialize + DeserializeOwned + Default,
+    {
+        let mut users = self.take(merged, name);
+        let mut tables = Table::new();
+        let names: Vec<String> = users.keys().cloned().collect();
+        let mut entries = BTreeMap::new();
+        for key in names {
+            let user = match users.remove(&key) {
+                Some(Value::Table(user)) => user,
+                _ => {
+                    let path = format!("{name}.{key}");
+                    self.error(self.origin(&path), &path, format!("expected a table [{path}]"));
+                    continue;
+                }
+            };
+            let (table, value, errors) = resolve::<T>(user, scale);
+            self.report(&format!("{name}.{key}"), errors);
+            tables.insert(key.clone(), Value::Table(table));
+            entries.insert(key, value);
+        }
+        out.insert(name.to_owned(), Value::Table(tables));
+        entries
+    }
+
+    fn report(&mut self, table: &str, errors: Vec<(String, String)>) {
+        for (path, message) in errors {
+            let key = if path.is_empty() || path == "." {
+                table.to_owned()
+            } else {
+                format!("{table}.{path}")
+            };
+            self.error(self.origin(&key), &key, message);
+        }
+    }
+
+    /// Where a key was written: the longest known prefix of its path.
+    fn origin(&self, key: &str) -> String {
+        let mut key = key;
+        loop {
+            if let Some(origin) = self.origins.get(key) {
+                return origin.clone();
+            }
+            match key.rfind(['.', '[']) {
+                Some(end) => key = &key[..end],
+                None => return "the environment".to_owned(),
+            }
+        }
+    }
+}
+
+/// Completes a user's table with the defaults of `T`, scales it and reads it, collecting every
+/// error: a key that does not fit is set aside and the rest is tried again.
+pub(crate) fn resolve<T>(user: Table, scale: TimeScale) -> (Table, T, Vec<(String, String)>)
+where
+    T: Serialize + DeserializeOwned + Default,
+{
+    let defaults = to_table(&T::default());
+    let mut table = defaults.clone();
+    merge(&mut table, user);
+    scale.table(&mut table);
+    let mut errors = Vec::new();
+    loop {
+        match serde_path_to_error::deserialize::<_, T>(Value::Table(table.clone())) {
+            Ok(value) => return (to_table(&value), value, errors),
+            Err(error) => {
+                let message = error.inner().message().to_owned();
+                let path = unknown_field(&message).map_or_else(
+                    || error.path().to_string(),
+                    |field| match error.path().to_string() {
+                        path if path == "." || path.ends_with(field) => field.to_owned(),
+                        path => format!("{path}.{field}"),
+                    },
+                );
+                let removed = remove(&mut table, &path);
+                errors.push((path, message));
+                if !removed {
+                    return (defaults, T::default(), errors);
+                }
+            }
+        }
+    }
+}
+
+fn unknown_field(message: &str) -> Option<&str> {
+    message.strip_prefix("unknown field `")?.split('`').next()
+}
+
+fn remove(table: &mut Table, path: &str) -> bool {
+    let first = path.split(['.', '[']).next().unwrap_or_default();
+    let rest = path.strip_prefix(first).unwrap_or_default();
+    match (table.get_mut(first), rest.strip_prefix('.')) {
+        (Some(Value::Table(inner)), Some(rest)) if !inner.contains_key("value") => {
+            remove(inner, rest) || table.remove(first).is_some()
+        }
+        (Some(_), _) => table.remove(first).is_some(),
+        (None, _) => false,
+    }
+}
+
+fn to_table<T: Serialize>(value: &T) -> Table {
+    Table::try_from(value).unwrap_or_default()
+}
+
+/// Puts `over` on top of `under`. A table with a `value` key is one setting, not a table.
+fn merge(under: &mut Table, over: Table) {
+    for (key, value) in over {
+        match (under.get_mut(&key), value) {
+            (Some(Value::Table(under)), Value::Table(over))
+                if !over.contains_key("value") && !under.contains_key("value") =>
+            {
+                merge(under, over);
+            }
+            (_, value) => {
+                under.insert(key, value);
+            }
+        }
+    }
+}
+
+fn line_of(text: &str, span: &Range<usize>) -> usize {
+    text.get(..span.start).map_or(0, |before| before.matches('\n').count() + 1)
+}
+
+/// Where every key of a TOML text stands.
+fn spans(text: &str) -> Vec<(String, Range<usize>)> {
+    fn walk(
+        table: &toml::de::DeTable<'_>,
+        prefix: &str,
+        spans: &mut Vec<(String, Range<usize>)>,
+    ) {
+        for (key, value) in table {
+            let path = match prefix {
+                "" => key.get_ref().to_string(),
+                prefix => format!("{prefix}.{}", key.get_ref()),
+            };
+            spans.push((path.clone(), key.span()));
+            if let toml::de::DeValue::Table(inner) = value.get_ref() {
+                walk(inner, &path, spans);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    if let Ok(table) = toml::de::DeTable::parse(text) {
+        walk(table.get_ref(), "", &mut found);
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+
+    use super::*;
+    use crate::environment::SslMode;
+    use crate::units::Span;
+
+    fn source(text: &str) -> Source {
+        let layer = Layer { origin: "test.toml".into(), text: text.into() };
+        Source { layers: vec![layer], ..Source::default() }
+    }
+
+    fn errors(source: &Source) -> String {
+        load(source, &Owners::default()).expect_err("has errors").to_string()
+    }
+
+    const STAGING: &str = "[environment]\nname = \"s\"\n[database]\nhost = \"/cloudsql/p:r:i\"\n";
+
+    #[test]
+    fn every_error_is_reported_with_file_line_key_and_allowed_keys() {
+        let text = "\
+[environment]
+nmae = \"x\"
+tier = \"prod\"
+
+[database]
+host = \"h\"
+port = 99999
+connect_timeout = \"30\"
+
+[services.backend]
+health_path = \"health\"
+";
+        insta::assert_snapshot!(errors(&source(text)), @r"
+        test.toml:2: `environment.nmae`: unknown field `nmae`, expected one of `name`, `aliases`, `tier`, `project`, `region`, `zone`, `vantage`, `session_prefix`
+        test.toml:3: `environment.tier`: unknown variant `prod`, expected one of `lab`, `staging`, `production`
+        test.toml:8: `database.connect_timeout`: `30` is not a duration: write `250ms`, `30s`, `5min` or `2h`
+        test.toml:7: `database.port`: invalid value: integer `99999`, expected u16
+        test.toml:11: `services.backend.health_path`: `health` is not a path: it starts with `/` and has no spaces
+        ");
+    }
+
+    #[test]
+    fn a_text_that_is_not_toml_is_located() {
+        assert!(errors(&source("[database]\nport = = 3\n")).starts_with("test.toml:2: "));
+    }
+
+    #[test]
+    fn variables_win_over_files_and_overrides_over_both() {
+        let mut source = source(STAGING);
+        source.variables = [("POSTGRES_PORT", "6000"), ("POSTGRES_DB", "d"), ("POSTGRES_PASSWORD", "x")]
+            .map(|(k, v)| (k.into(), v.into()))
+            .to_vec();
+        source.overrides = vec!["database.port=7000".into(), "safety.linger=1s".into()];
+        let loaded = load(&source, &Owners::default()).expect("valid");
+        let database = loaded.environment.database.expect("given");
+        assert_eq!((database.port, database.name.as_str()), (7000, "d"));
+        assert_eq!(loaded.environment.safety.linger, Span::secs(1));
+        let reference = loaded.environment.credentials["database"].env.as_deref();
+        assert_eq!(reference, Some("POSTGRES_PASSWORD"));
+    }
+
+    #[test]
+    fn a_lab_is_never_redirected_by_variables() {
+        let mut source = source("[environment]\ntier = \"lab\"\n[database]\nhost = \"/lab\"\n");
+        source.variables = vec![("POSTGRES_HOST".into(), "staging.example".into())];
+        let loaded = load(&source, &Owners::default()).expect("valid");
+        assert_eq!(loaded.environment.database.expect("given").host, "/lab");
+        assert!(loaded.notes[0].contains("POSTGRES_HOST"), "{:?}", loaded.notes);
+    }
+
+    #[test]
+    fn a_database_url_is_taken_apart_and_its_password_kept_out() {
+        let mut source = source(STAGING);
+        let url = "postgresql+asyncpg://app:s3cr%21t@/db?host=/cloudsql/a:b:c&sslmode=require";
+        source.variables = vec![("DATABASE_URL".into(), url.into())];
+        let loaded = load(&source, &Owners::default()).expect("valid");
+        let database = loaded.environment.database.clone().expect("given");
+        assert_eq!(database.socket_path().as_deref(), Some("/cloudsql/a:b:c/.s.PGSQL.5432"));
+        assert_eq!(database.ssl_mode, SslMode::Require);
+        assert!(loaded.notes[0].contains("as libpq does"), "{:?}", loaded.notes);
+        assert_eq!(loaded.secrets.get("database").expect("kept").expose_secret(), "s3cr!t");
+        assert!(!format!("{:?}", loaded).contains("s3cr"));
+    }
+
+    #[test]
+    fn secrets_are_refused_in_files_and_on_the_command_line() {
+        let mut with_url = source(STAGING);
+        with_url.layers[0].text += "url = \"postgresql://u:hunter22@h/d\"\n";
+        with_url.overrides = vec![
+            "database.url=postgresql://u:hunter22@h/d".into(),
+            "credentials.database.value=hunter22".into(),
+            "vpc.note=password=hunter22".into(),
+        ];
+        let errors = errors(&with_url);
+        assert_eq!(errors.lines().count(), 4, "{errors}");
+        assert!(!errors.contains("hunter22"), "{errors}");
+    }
+
+    #[test]
+    fn the_time_scale_reaches_defaults_and_is_for_labs_only() {
+        let text = "[environment]\ntier = \"lab\"\n[lab]\ntime_scale = 10.0\n";
+        let loaded = load(&source(text), &Owners::default()).expect("valid");
+        assert_eq!(loaded.environment.monitoring.cadence, Span::secs(1));
+        assert_eq!(loaded.environment.safety.connect_timeout, Span::secs(3));
+        let staging = format!("{STAGING}[lab]\ntime_scale = 10.0\n");
+        assert!(errors(&source(&staging)).contains("only a lab has this table"));
+    }
+
+    #[test]
+    fn a_table_without_owner_is_a_note_that_names_it() {
+        let loaded =
+            load(&source(&format!("{STAGING}[smd]\nx = 1\n")), &Owners::default()).expect("valid");
+        assert!(loaded.notes[0].starts_with("[smd] (test.toml:5) has no owner"));
+    }
+}

@@ -1,0 +1,3 @@
+//! Developer tasks of shakedown.
+
+fn main() {}
