@@ -303,13 +303,8 @@ impl ProbeCtxBuilder {
 pub fn unlimited_budget() -> Budget {
     use crate::id::resource;
     let mut builder = Budget::builder();
-    for kind in [
-        resource::DATABASE_CONNECTION,
-        resource::WEBSOCKET,
-        resource::HTTP_CONNECTION,
-    ] {
+    for kind in [resource::DATABASE_CONNECTION, resource::WEBSOCKET, resource::HTTP_CONNECTION] {
         builder = builder.at_once(kind, u32::MAX / 2, Duration::ZERO);
     }
     builder.build()
 }
-

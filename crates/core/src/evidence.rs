@@ -72,8 +72,9 @@ impl Moment {
 }
 
 /// From where something was seen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[derive(Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[cfg_attr(feature = "register", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Vantage {
@@ -288,8 +289,7 @@ mod tests {
     fn the_same_observations_give_the_same_evidence_in_any_order() {
         let fact = |name: &'static str| {
             let body = Body::Fact(Fact { fact: ObservationKind::new(name), attributes: vec![] });
-            let mut observation =
-                Observation::measured(Subject::default(), Vantage::Unknown, body);
+            let mut observation = Observation::measured(Subject::default(), Vantage::Unknown, body);
             observation.moment = at(0, ClockSource::Ours);
             observation
         };

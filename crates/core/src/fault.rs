@@ -140,10 +140,7 @@ impl Fault {
             ErrorKind::ConnectionRefused => Self::Refused,
             ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Self::Reset,
             ErrorKind::UnexpectedEof => Self::Closed,
-            _ => Self::Os {
-                errno: error.raw_os_error().unwrap_or(0),
-                message: error.to_string(),
-            },
+            _ => Self::Os { errno: error.raw_os_error().unwrap_or(0), message: error.to_string() },
         }
     }
 }

@@ -79,3 +79,11 @@ pub mod resource {
     /// The act of sending an HTTP request to the target; a rate.
     pub const HTTP_REQUEST: ResourceKind = ResourceKind::new("http-request");
 }
+
+/// Facts that more than one crate names.
+pub mod capability {
+    use super::Capability;
+
+    /// A login at the database was carried through to its first answer.
+    pub const DATABASE_SESSION: Capability = Capability::new("database-session");
+}

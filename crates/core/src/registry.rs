@@ -38,7 +38,8 @@ impl fmt::Display for Origin {
     }
 }
 
-type SchemaFn = fn(&mut SchemaGenerator) -> Schema;
+/// Gives the JSON Schema of a configuration type.
+pub type SchemaFn = fn(&mut SchemaGenerator) -> Schema;
 type CheckFn = fn(Table, TimeScale) -> (Table, Vec<(String, String)>);
 
 fn check<T: Serialize + DeserializeOwned + Default>(
@@ -156,13 +157,7 @@ pub struct SectionEntry {
 impl SectionEntry {
     /// The entry of `T`.
     pub const fn of<T: SectionSpec + JsonSchema>(origin: Origin) -> Self {
-        Self {
-            name: T::NAME,
-            summary: T::SUMMARY,
-            origin,
-            schema: schema::<T>,
-            check: check::<T>,
-        }
+        Self { name: T::NAME, summary: T::SUMMARY, origin, schema: schema::<T>, check: check::<T> }
     }
 }
 
@@ -200,7 +195,9 @@ inventory::collect!(TermEntry);
 
 /// Two entries with one id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the {what} `{id}` is registered twice: at {first} and at {second}; ids are never reused, rename one")]
+#[error(
+    "the {what} `{id}` is registered twice: at {first} and at {second}; ids are never reused, rename one"
+)]
 pub struct DuplicateId {
     what: &'static str,
     id: String,
@@ -262,9 +259,7 @@ impl Registry {
         Ok(Self {
             probes: index("probe", entries.probes, |e| (e.meta.id, e.origin))?,
             monitors: index("monitor", entries.monitors, |e| (e.meta.id, e.origin))?,
-            safety_checks: index("safety check", entries.safety_checks, |e| {
-                (e.meta.id, e.origin)
-            })?,
+            safety_checks: index("safety check", entries.safety_checks, |e| (e.meta.id, e.origin))?,
             classifiers: index("classifier", entries.classifiers, |e| (e.meta.id, e.origin))?,
             sections: index("section", entries.sections, |e| (e.name, e.origin))?,
             terms: index("term", entries.terms, |e| (e.term.id(), e.origin))?,

@@ -139,11 +139,8 @@ impl FromStr for Rate {
     type Err = UnitError;
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
-        let error = || UnitError {
-            text: text.to_owned(),
-            what: "rate",
-            example: "\"600/min\" or \"5/s\"",
-        };
+        let error =
+            || UnitError { text: text.to_owned(), what: "rate", example: "\"600/min\" or \"5/s\"" };
         let (count, unit) = text.split_once('/').ok_or_else(error)?;
         let count = count.parse().map_err(|_| error())?;
         match unit {

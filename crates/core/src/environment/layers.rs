@@ -7,11 +7,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
+use super::Environment;
 use super::error::{LoadError, LoadErrors};
 use super::scale::TimeScale;
 use super::tables::{Identity, Lab, Tier};
 use super::url::DatabaseUrl;
-use super::Environment;
 use crate::credentials::Credentials;
 use crate::redact::Redactor;
 
@@ -235,9 +235,9 @@ impl Loader {
             Some("staging_remote") => {
                 self.put("environment.vantage", Value::String("laptop".into()), "TESTING_MODE");
             }
-            Some(_) => self.notes.push(
-                "TESTING_MODE has no effect: only `staging_remote` is known".to_owned(),
-            ),
+            Some(_) => self
+                .notes
+                .push("TESTING_MODE has no effect: only `staging_remote` is known".to_owned()),
         }
     }
 
@@ -255,7 +255,9 @@ impl Loader {
         let reference = matches!(last, "env" | "file" | "header" | "purpose");
         let secret_name = ["password", "secret", "token", "api_key", "url"].contains(&last)
             && (last != "url" || raw.parse::<DatabaseUrl>().is_ok_and(|u| u.password.is_some()));
-        if secret_name || (key.starts_with("credentials.") && !reference) || self.redactor.finds(raw)
+        if secret_name
+            || (key.starts_with("credentials.") && !reference)
+            || self.redactor.finds(raw)
         {
             let message = "secrets are refused on the command line, where every process can read \
                            them: use an environment variable or a file and name it with \
@@ -337,13 +339,7 @@ impl Loader {
         }
     }
 
-    fn sections(
-        &mut self,
-        merged: &mut Table,
-        scale: TimeScale,
-        owners: &Owners,
-        out: &mut Table,
-    ) {
+    fn sections(&mut self, merged: &mut Table, scale: TimeScale, owners: &Owners, out: &mut Table) {
         for (&name, check) in &owners.sections {
             let user = self.take(merged, name);
             let (table, errors) = check(user, scale);
@@ -385,13 +381,7 @@ impl Loader {
         }
     }
 
-    fn table<T>(
-        &mut self,
-        merged: &mut Table,
-        name: &str,
-        scale: TimeScale,
-        out: &mut Table,
-    ) -> T
+    fn table<T>(&mut self, merged: &mut Table, name: &str, scale: TimeScale, out: &mut Table) -> T
     where
         T: Serialize + DeserializeOwned + Default,
     {
@@ -475,7 +465,7 @@ where
         match serde_path_to_error::deserialize::<_, T>(Value::Table(table.clone())) {
             Ok(value) => return (to_table(&value), value, errors),
             Err(error) => {
-                let message = error.inner().message().to_owned();
+                let message = error.inner().message().trim().to_owned();
                 let path = unknown_field(&message).map_or_else(
                     || error.path().to_string(),
                     |field| match error.path().to_string() {
@@ -535,11 +525,7 @@ fn line_of(text: &str, span: &Range<usize>) -> usize {
 
 /// Where every key of a TOML text stands.
 fn spans(text: &str) -> Vec<(String, Range<usize>)> {
-    fn walk(
-        table: &toml::de::DeTable<'_>,
-        prefix: &str,
-        spans: &mut Vec<(String, Range<usize>)>,
-    ) {
+    fn walk(table: &toml::de::DeTable<'_>, prefix: &str, spans: &mut Vec<(String, Range<usize>)>) {
         for (key, value) in table {
             let path = match prefix {
                 "" => key.get_ref().to_string(),
@@ -592,13 +578,13 @@ connect_timeout = \"30\"
 [services.backend]
 health_path = \"health\"
 ";
-        insta::assert_snapshot!(errors(&source(text)), @r"
+        insta::assert_snapshot!(errors(&source(text)), @r#"
         test.toml:2: `environment.nmae`: unknown field `nmae`, expected one of `name`, `aliases`, `tier`, `project`, `region`, `zone`, `vantage`, `session_prefix`
         test.toml:3: `environment.tier`: unknown variant `prod`, expected one of `lab`, `staging`, `production`
-        test.toml:8: `database.connect_timeout`: `30` is not a duration: write `250ms`, `30s`, `5min` or `2h`
+        test.toml:8: `database.connect_timeout`: `30` is not a duration: write "250ms", "30s", "5min" or "2h"
         test.toml:7: `database.port`: invalid value: integer `99999`, expected u16
         test.toml:11: `services.backend.health_path`: `health` is not a path: it starts with `/` and has no spaces
-        ");
+        "#);
     }
 
     #[test]
@@ -609,9 +595,10 @@ health_path = \"health\"
     #[test]
     fn variables_win_over_files_and_overrides_over_both() {
         let mut source = source(STAGING);
-        source.variables = [("POSTGRES_PORT", "6000"), ("POSTGRES_DB", "d"), ("POSTGRES_PASSWORD", "x")]
-            .map(|(k, v)| (k.into(), v.into()))
-            .to_vec();
+        source.variables =
+            [("POSTGRES_PORT", "6000"), ("POSTGRES_DB", "d"), ("POSTGRES_PASSWORD", "x")]
+                .map(|(k, v)| (k.into(), v.into()))
+                .to_vec();
         source.overrides = vec!["database.port=7000".into(), "safety.linger=1s".into()];
         let loaded = load(&source, &Owners::default()).expect("valid");
         let database = loaded.environment.database.expect("given");

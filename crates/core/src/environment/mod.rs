@@ -7,16 +7,16 @@
 
 mod error;
 mod layers;
+mod scale;
 #[cfg(feature = "register")]
 mod schema;
-mod scale;
 mod tables;
 mod url;
 
 pub use error::{LoadError, LoadErrors};
-pub use layers::{CheckTable, Layer, Loaded, Owners, Source, load};
 #[cfg(feature = "register")]
 pub(crate) use layers::resolve as resolve_table;
+pub use layers::{CheckTable, Layer, Loaded, Owners, Source, load};
 pub use scale::TimeScale;
 #[cfg(feature = "register")]
 pub use schema::schema;

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
+use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use super::tables::{
     CredentialRef, Database, Identity, Lab, LoadBalancer, Monitoring, Network, Results, Safety,
     Service, Tls,
 };
-use crate::registry::Registry;
+use crate::registry::{Registry, SchemaFn};
 
 /// The JSON Schema of an environment file for what `registry` holds.
 pub fn schema(registry: &Registry) -> Value {
@@ -36,7 +36,7 @@ pub fn schema(registry: &Registry) -> Value {
         }
         tables.insert(section.name.into(), schema);
     }
-    let mut group = |name: &str, entries: Vec<(&str, fn(&mut SchemaGenerator) -> Schema)>| {
+    let mut group = |name: &str, entries: Vec<(&str, SchemaFn)>| {
         let properties: Map<String, Value> = entries
             .into_iter()
             .map(|(id, schema)| (id.to_owned(), schema(&mut generator).to_value()))

@@ -147,7 +147,8 @@ impl Database {
 
     /// The Unix socket's path, when it is reached through one.
     pub fn socket_path(&self) -> Option<String> {
-        self.is_socket().then(|| format!("{}/.s.PGSQL.{}", self.host.trim_end_matches('/'), self.port))
+        self.is_socket()
+            .then(|| format!("{}/.s.PGSQL.{}", self.host.trim_end_matches('/'), self.port))
     }
 }
 

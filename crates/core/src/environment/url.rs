@@ -23,7 +23,9 @@ pub struct DatabaseUrl {
 
 /// Why a text is not a database URL. Never quotes the text: it may hold a password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a database URL ({0}): write postgresql://USER@HOST:PORT/NAME, or postgresql://USER@/NAME?host=/cloudsql/PROJECT:REGION:INSTANCE")]
+#[error(
+    "not a database URL ({0}): write postgresql://USER@HOST:PORT/NAME, or postgresql://USER@/NAME?host=/cloudsql/PROJECT:REGION:INSTANCE"
+)]
 pub struct DatabaseUrlError(&'static str);
 
 impl std::str::FromStr for DatabaseUrl {
