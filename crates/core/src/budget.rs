@@ -378,6 +378,12 @@ impl Allotment {
         state.pool(kind).allotted.get(&self.id).map_or(0, Slots::total)
     }
 
+    /// How many of what was set aside are out as leases now; those that linger do not count.
+    pub fn leased(&self, kind: &ResourceKind) -> u32 {
+        let mut state = self.budget.0.state();
+        state.pool(kind).allotted.get(&self.id).map_or(0, |slots| slots.out)
+    }
+
     fn take(
         &self,
         kind: &ResourceKind,

@@ -58,11 +58,21 @@ impl CleanupLedger {
     /// An undo that is being run when the future is dropped is lost; the rest stays registered.
     pub async fn run(&self) -> Vec<CleanupRecord> {
         let mut records = Vec::new();
-        loop {
-            let Some(Entry { what, undo, .. }) = self.lock().entries.pop() else { return records };
-            let failed = undo().await.err();
-            records.push(CleanupRecord { what, failed });
+        while let Some(record) = self.run_latest().await {
+            records.push(record);
         }
+        records
+    }
+
+    /// Runs only the latest registered undo and says how it ended; `None` when nothing is left.
+    ///
+    /// # Cancel safety
+    ///
+    /// The undo is lost when the future is dropped before it ends.
+    pub async fn run_latest(&self) -> Option<CleanupRecord> {
+        let Entry { what, undo, .. } = self.lock().entries.pop()?;
+        let failed = undo().await.err();
+        Some(CleanupRecord { what, failed })
     }
 
     /// What is registered and not undone yet.

@@ -149,6 +149,11 @@ impl ProbeCtx {
         self.allotment.as_ref().map_or(0, |allotment| allotment.drawn(kind))
     }
 
+    /// How many of `kind` this probe holds as leases now.
+    pub fn leased(&self, kind: &ResourceKind) -> u32 {
+        self.allotment.as_ref().map_or(0, |allotment| allotment.leased(kind))
+    }
+
     /// The run's budget, to look at.
     pub fn budget(&self) -> &Budget {
         &self.budget

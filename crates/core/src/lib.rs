@@ -47,6 +47,7 @@ pub mod redact;
 #[cfg(feature = "register")]
 pub mod registry;
 pub mod safety;
+pub mod scrub;
 pub mod section;
 pub mod units;
 

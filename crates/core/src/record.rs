@@ -74,7 +74,7 @@ pub struct Target {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database: Option<String>,
     /// The lab's time scale; 1 elsewhere.
-    pub time_scale: f64,
+    pub time_scale: u32,
     /// The lab's scenario.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scenario: Option<String>,
@@ -103,6 +103,9 @@ pub struct PlannedProbe {
     pub timeout_ms: f64,
     /// How often it runs.
     pub repeat: u32,
+    /// Why it will not be started, when that is known already: it draws more than the budget has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_runnable: Option<String>,
 }
 
 /// One monitor or safety check of a plan.
@@ -200,7 +203,9 @@ pub struct ProbeRecord {
     pub phase: RunPhase,
     /// 1 for the first time.
     pub attempt: u32,
-    /// When it was started, or decided not to be.
+    /// When it was started, or decided not to be. Not called `at` in JSON, where the line of the
+    /// journal has that name.
+    #[serde(rename = "started_at")]
     pub at: Timestamp,
     /// How long it ran, in milliseconds.
     pub elapsed_ms: f64,

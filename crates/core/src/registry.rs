@@ -40,7 +40,8 @@ impl fmt::Display for Origin {
 
 /// Gives the JSON Schema of a configuration type.
 pub type SchemaFn = fn(&mut SchemaGenerator) -> Schema;
-type CheckFn = fn(Table, TimeScale) -> (Table, Vec<(String, String)>);
+/// Completes and checks a configuration table.
+pub type CheckFn = fn(Table, TimeScale) -> (Table, Vec<(String, String)>);
 
 fn check<T: Serialize + DeserializeOwned + Default>(
     user: Table,

@@ -647,11 +647,11 @@ health_path = \"health\"
 
     #[test]
     fn the_time_scale_reaches_defaults_and_is_for_labs_only() {
-        let text = "[environment]\ntier = \"lab\"\n[lab]\ntime_scale = 10.0\n";
+        let text = "[environment]\ntier = \"lab\"\n[lab]\ntime_scale = 10\n";
         let loaded = load(&source(text), &Owners::default()).expect("valid");
         assert_eq!(loaded.environment.monitoring.cadence, Span::secs(1));
         assert_eq!(loaded.environment.safety.connect_timeout, Span::secs(3));
-        let staging = format!("{STAGING}[lab]\ntime_scale = 10.0\n");
+        let staging = format!("{STAGING}[lab]\ntime_scale = 10\n");
         assert!(errors(&source(&staging)).contains("only a lab has this table"));
     }
 

@@ -13,22 +13,22 @@ const SHORTEST_LIMIT: Duration = Duration::from_secs(1);
 const SHORTEST_TOLERANCE: Duration = Duration::from_millis(250);
 
 /// 1 to 20: durations are divided by it, rates multiplied; counts and sizes stay.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "register", derive(schemars::JsonSchema))]
-#[serde(try_from = "f64", into = "f64")]
-pub struct TimeScale(f64);
+#[serde(try_from = "u32", into = "u32")]
+pub struct TimeScale(u32);
 
 impl Default for TimeScale {
     fn default() -> Self {
-        Self(1.0)
+        Self(1)
     }
 }
 
-impl TryFrom<f64> for TimeScale {
+impl TryFrom<u32> for TimeScale {
     type Error = String;
 
-    fn try_from(scale: f64) -> Result<Self, String> {
-        if (1.0..=20.0).contains(&scale) {
+    fn try_from(scale: u32) -> Result<Self, String> {
+        if (1..=20).contains(&scale) {
             Ok(Self(scale))
         } else {
             Err(format!("a time scale is 1 to 20, not {scale}"))
@@ -36,7 +36,7 @@ impl TryFrom<f64> for TimeScale {
     }
 }
 
-impl From<TimeScale> for f64 {
+impl From<TimeScale> for u32 {
     fn from(scale: TimeScale) -> Self {
         scale.0
     }
@@ -51,7 +51,7 @@ impl fmt::Display for TimeScale {
 impl TimeScale {
     /// A duration that something takes.
     pub fn duration(self, duration: Duration) -> Duration {
-        duration.div_f64(self.0)
+        duration / self.0
     }
 
     /// A limit after which something is given up: never below one second.
@@ -66,9 +66,7 @@ impl TimeScale {
 
     /// A rate.
     pub fn rate(self, rate: Rate) -> Rate {
-        let count = (f64::from(rate.count) * self.0).round();
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "u32 times 20")]
-        Rate { count: count.min(f64::from(u32::MAX)) as u32, per: rate.per }
+        Rate { count: rate.count.saturating_mul(self.0), per: rate.per }
     }
 
     /// Scales every duration and rate of a configuration table in place.
@@ -77,7 +75,7 @@ impl TimeScale {
     /// them. A key that ends in `timeout`, `limit` or `limits` names a limit, one that ends in
     /// `tolerance` a tolerance.
     pub fn table(self, table: &mut toml::Table) {
-        if self.0 > 1.0 {
+        if self.0 > 1 {
             for (key, value) in table.iter_mut() {
                 self.value(key, value);
             }
@@ -131,7 +129,7 @@ mod tests {
             window = "Sunday 06:00-07:00 UTC"
         "#;
         let mut table: toml::Table = text.parse().expect("valid");
-        TimeScale(10.0).table(&mut table);
+        TimeScale(10).table(&mut table);
         let expected = r#"
             cadence = "1s"
             connect_timeout = { value = "1s", assumed = "a guess of 30s" }

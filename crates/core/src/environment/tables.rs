@@ -392,6 +392,10 @@ pub struct Guard {
     /// Too high above this multiple of the baseline taken at the gate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub above_baseline: Option<f64>,
+    /// Never too high up to this value, in the metric's unit, whatever the baseline was: keeps
+    /// 0.1 ms that became 0.3 ms from being an alarm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floor: Option<f64>,
     /// For at least this long.
     #[serde(default)]
     pub lasting: Span,
@@ -399,12 +403,14 @@ pub struct Guard {
 
 impl Guard {
     /// The strategy's four alert thresholds. "Response time degradation > 200 % of baseline" is read
-    /// as more than twice the baseline.
+    /// as more than twice the baseline, and more than 50 ms: our own choice of what is too little to
+    /// matter.
     pub fn strategy() -> Vec<Self> {
         let guard = |metric: &str, above, above_baseline, minutes: u64| Self {
             metric: metric.to_owned(),
             above,
             above_baseline,
+            floor: above_baseline.map(|_| 50.0),
             lasting: Span::secs(minutes * 60),
         };
         vec![
