@@ -1,0 +1,336 @@
+//! An open session.
+
+use std::error::Error as _;
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_util::{StreamExt, future};
+use shakedown_core::clock::{self, Instant};
+use shakedown_core::{Fault, Lease, ProbeCtx, Span, Step};
+use tokio_postgres::tls::NoTlsStream;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Row};
+use tokio_util::sync::CancellationToken;
+
+use super::connect::Parts;
+use super::meter::{Meter, Metered};
+use super::statements::Statement;
+use super::target::PgTarget;
+use crate::climb::{CLOSE_LIMIT, peer_is_gone, quoted};
+
+/// The half of the client library that reads and writes the socket.
+pub(crate) type Driver = tokio_postgres::Connection<Metered, NoTlsStream>;
+
+/// The most the server may send in answer to one [`PgConnection::query`].
+pub const ANSWER_CAP_BYTES: u64 = 4 << 20;
+
+/// How much longer than the server we wait, so that its own word comes first.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// From this version on a server looks by itself whether its client is still there.
+const KNOWS_CHECK_INTERVAL: u32 = 140_000;
+
+/// A session of ours with its lease.
+///
+/// No task runs behind it: the socket is only read and written while one of its methods is awaited.
+/// Dropping it closes the socket at once and lets the lease linger; prefer
+/// [`close`](PgConnection::close).
+pub struct PgConnection {
+    client: Client,
+    /// `None` once the session has ended.
+    driver: Option<Driver>,
+    meter: Meter,
+    lease: Lease,
+    statement_timeout: Duration,
+    cancel: CancellationToken,
+    deadline: Option<Instant>,
+    /// A setting to send along with the first statement.
+    prelude: Option<&'static str>,
+}
+
+impl PgConnection {
+    pub(crate) fn new(ctx: &ProbeCtx, lease: Lease, target: &PgTarget, parts: Parts) -> Self {
+        let Parts { client, driver, meter } = parts;
+        let mut connection = Self {
+            client,
+            driver: Some(driver),
+            meter,
+            lease,
+            statement_timeout: target.statement_timeout,
+            cancel: ctx.cancelled().clone(),
+            deadline: ctx.remaining().map(|remaining| clock::now() + remaining),
+            prelude: None,
+        };
+        // Unknown to older servers, which would refuse the session if it came with the start-up.
+        if connection.server_version() >= Some(KNOWS_CHECK_INTERVAL) {
+            connection.prelude = Some("set client_connection_check_interval = '2s'");
+        }
+        connection
+    }
+
+    /// Runs `statement` and returns its rows.
+    ///
+    /// Waits for the statement timeout and a second more; the server may answer with at most
+    /// [`ANSWER_CAP_BYTES`].
+    ///
+    /// # Errors
+    ///
+    /// [`Fault::Sql`] is the server's answer and leaves the session usable (unless it was FATAL).
+    /// After any other fault it is not. A probe that is cancelled or out of time gets
+    /// [`Fault::Timeout`].
+    ///
+    /// # Panics
+    ///
+    /// When `params` are not as many as the statement has.
+    ///
+    /// # Cancel safety
+    ///
+    /// When dropped, the statement may go on at the server until its timeout; its answer is thrown
+    /// away. The session stays usable.
+    pub async fn query(
+        &mut self,
+        statement: Statement,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, Fault> {
+        let mut rows = Vec::new();
+        self.run(statement, params, ANSWER_CAP_BYTES, |row| rows.push(row)).await?;
+        Ok(rows)
+    }
+
+    /// As [`query`](PgConnection::query), timed as a step of rung `query`.
+    ///
+    /// # Errors
+    ///
+    /// As [`query`](PgConnection::query); the step carries the same fault.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`query`](PgConnection::query).
+    pub async fn timed(
+        &mut self,
+        statement: Statement,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> (Step, Result<Vec<Row>, Fault>) {
+        let (at, since) = (clock::wall(), clock::now());
+        let result = self.query(statement, params).await;
+        (Step::ended("query", at, since, result.as_ref().err().cloned()), result)
+    }
+
+    /// Runs `statement` with `rows` as its one parameter, throws its rows away as they come, and
+    /// returns how many bytes the server sent for it, framing included. Keeps one read buffer at
+    /// a time.
+    ///
+    /// # Errors
+    ///
+    /// As [`query`](PgConnection::query); more than `cap_bytes` are [`Fault::TooLarge`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`query`](PgConnection::query).
+    pub async fn stream_bytes(
+        &mut self,
+        statement: Statement,
+        rows: i32,
+        cap_bytes: u64,
+    ) -> (Step, Result<u64, Fault>) {
+        let (at, since) = (clock::wall(), clock::now());
+        let before = self.bytes_read();
+        let result = self.run(statement, &[&rows], cap_bytes, drop).await;
+        let result = result.map(|()| self.bytes_read() - before);
+        (Step::ended("query", at, since, result.as_ref().err().cloned()), result)
+    }
+
+    /// A parameter the server reported, for example `server_version` or `TimeZone`.
+    pub fn parameter(&self, name: &str) -> Option<String> {
+        self.driver.as_ref()?.parameter(name).map(str::to_owned)
+    }
+
+    /// The server's version as `server_version_num` has it, for example 150013; `None` when the
+    /// server did not say one.
+    pub fn server_version(&self) -> Option<u32> {
+        let version = self.parameter("server_version")?;
+        let number = version.split(|c: char| c != '.' && !c.is_ascii_digit()).next()?;
+        let mut parts = number.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+        Some(parts.next()? * 10_000 + parts.next().unwrap_or(0))
+    }
+
+    /// The process id of the session's backend, as `pg_stat_activity.pid` shows it.
+    pub fn backend_pid(&self) -> i32 {
+        self.meter.seen().backend
+    }
+
+    /// How many bytes the server has sent so far, TLS taken off.
+    pub fn bytes_read(&self) -> u64 {
+        self.meter.seen().bytes
+    }
+
+    /// Whether the session has ended: nothing can be asked any more.
+    pub fn is_ended(&self) -> bool {
+        self.driver.is_none()
+    }
+
+    /// Says goodbye and waits at most 1 s for the server to close its end; the lease comes back at
+    /// once when it did, else it lingers and the step (rung `close`) carries [`Fault::Timeout`] or
+    /// what had ended the session before.
+    ///
+    /// A probe that was cancelled may call this in its grace period: cancellation does not cut the
+    /// wait short.
+    ///
+    /// # Cancel safety
+    ///
+    /// When dropped, the socket closes and the lease lingers.
+    pub async fn close(self) -> Step {
+        let (at, since) = (clock::wall(), clock::now());
+        let Self { client, driver, meter, lease, .. } = self;
+        drop(client);
+        let farewell = async {
+            if let Some(driver) = driver {
+                // Without a client it sends its farewell, flushes and ends.
+                let _ = driver.await;
+            }
+            let socket = meter.seen().returned.take();
+            match socket {
+                Some(mut socket) => socket.wait_for_end(CLOSE_LIMIT).await,
+                None => meter.seen().fault.as_ref().is_some_and(peer_is_gone),
+            }
+        };
+        let gone = tokio::time::timeout(CLOSE_LIMIT, farewell).await.unwrap_or(false);
+        let fault = if gone {
+            lease.settle();
+            None
+        } else {
+            let earlier = meter.seen().fault.clone();
+            Some(earlier.unwrap_or(Fault::Timeout { limit: Span(CLOSE_LIMIT) }))
+        };
+        Step::ended("close", at, since, fault)
+    }
+
+    async fn run(
+        &mut self,
+        statement: Statement,
+        params: &[&(dyn ToSql + Sync)],
+        cap_bytes: u64,
+        mut each: impl FnMut(Row),
+    ) -> Result<(), Fault> {
+        assert_eq!(params.len(), statement.types().len(), "as many parameters as {statement} has");
+        let prelude = self.prelude.take();
+        let limit = self.statement_timeout + PATIENCE;
+        let Self { client, driver, meter, cancel, deadline, .. } = self;
+        {
+            let mut seen = meter.seen();
+            if driver.is_none() {
+                return Err(seen.fault.clone().unwrap_or(Fault::Closed));
+            }
+            seen.before = seen.bytes;
+            seen.cap = cap_bytes;
+        }
+        let typed: Vec<_> = params.iter().copied().zip(statement.types().iter().cloned()).collect();
+        let answer = async {
+            if let Some(prelude) = prelude {
+                // Sent in one go with the statement. A platform that cannot do it says so; the
+                // session is as good without.
+                let rows = each_row(client, statement, typed, &mut each);
+                future::join(client.batch_execute(prelude), rows).await.1
+            } else {
+                each_row(client, statement, typed, &mut each).await
+            }
+        };
+        let since = clock::now();
+        let until = since + limit;
+        let ends = deadline.map_or(until, |deadline| deadline.min(until));
+        let answered = tokio::select! {
+            biased;
+            () = cancel.cancelled() => None,
+            answered = tokio::time::timeout_at(ends, driven(answer, driver)) => answered.ok(),
+        };
+        match answered {
+            Some(Ok(())) => Ok(()),
+            Some(Err(error)) => {
+                let fault = fault_of(&error, meter);
+                if error.as_db_error().is_none() {
+                    end(driver, meter);
+                }
+                Err(fault)
+            }
+            None => {
+                // The answer may still be on its way: nothing more can be asked here.
+                end(driver, meter);
+                let limit = if since.elapsed() >= limit { limit } else { since.elapsed() };
+                let fault = Fault::Timeout { limit: Span(limit) };
+                meter.seen().fault.get_or_insert(fault.clone());
+                Err(fault)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for PgConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PgConnection")
+            .field("backend_pid", &self.backend_pid())
+            .field("ended", &self.is_ended())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Ends a session that is of no more use, and closes its socket.
+fn end(driver: &mut Option<Driver>, meter: &Meter) {
+    *driver = None;
+    let socket = meter.seen().returned.take();
+    drop(socket);
+}
+
+async fn each_row(
+    client: &Client,
+    statement: Statement,
+    params: Vec<(&(dyn ToSql + Sync), Type)>,
+    each: &mut impl FnMut(Row),
+) -> Result<(), tokio_postgres::Error> {
+    let rows = client.query_typed_raw(statement.sql(), params).await?;
+    let mut rows = pin!(rows);
+    while let Some(row) = rows.next().await {
+        each(row?);
+    }
+    Ok(())
+}
+
+/// Runs `work`, and the driver beside it, until `work` ends.
+async fn driven<W: Future>(work: W, driver: &mut Option<Driver>) -> W::Output {
+    let mut work = pin!(work);
+    poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(output) = work.as_mut().poll(cx) {
+                return Poll::Ready(output);
+            }
+            let Some(running) = driver else { return Poll::Pending };
+            if Pin::new(running).poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            // The session has ended; without its driver, the work ends upon the next poll.
+            *driver = None;
+        }
+    })
+    .await
+}
+
+/// The fault an error of the client library stands for: the server's word before what the socket
+/// showed, before the library's.
+pub(crate) fn fault_of(error: &tokio_postgres::Error, meter: &Meter) -> Fault {
+    if let Some(answer) = error.as_db_error() {
+        return Fault::Sql {
+            sqlstate: quoted(answer.code().code(), 5),
+            message: quoted(answer.message(), 500),
+        };
+    }
+    if let Some(fault) = &meter.seen().fault {
+        return fault.clone();
+    }
+    let message = match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    };
+    Fault::Protocol { message: quoted(&message, 300) }
+}

@@ -1,0 +1,17 @@
+//! PostgreSQL: the ladder, statements from a reviewed list, and a pool to be observed.
+
+mod connect;
+mod connection;
+mod frame;
+mod meter;
+pub mod statements;
+mod target;
+mod write;
+
+pub use connect::connect;
+pub use connection::{ANSWER_CAP_BYTES, PgConnection};
+pub use statements::Statement;
+pub use target::{Endpoint, PgTarget};
+pub use tokio_postgres::Row;
+pub use tokio_postgres::types::{FromSql, ToSql};
+pub use write::{WriteAttempt, write_attempt, write_attempt_read_write};
