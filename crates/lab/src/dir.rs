@@ -191,7 +191,7 @@ mod tests {
         drop(dead);
         std::fs::create_dir(tmp.path().join("unrelated")).unwrap();
         assert_eq!(status(tmp.path()).len(), 1);
-        assert_eq!(sweep(tmp.path()).await, [dead_path.clone()]);
+        assert_eq!(sweep(tmp.path()).await, std::slice::from_ref(&dead_path));
         assert!(
             !dead_path.exists() && alive.path().exists() && tmp.path().join("unrelated").exists()
         );

@@ -109,6 +109,7 @@ impl Stage {
         wait: bool,
     ) -> Result<Undo, LabError> {
         self.record_begin(index, kind);
+        self.connector.settled().await;
         Ok(match *kind {
             FaultKind::ConnectorNeighbour { connections, mbps } => {
                 let connections = connections.unwrap_or_else(|| self.connector.capacity());
@@ -147,6 +148,7 @@ impl Stage {
             Undo::Password => self.set_password(&self.password).await?,
         }
         self.record_end(index);
+        self.connector.settled().await;
         Ok(())
     }
 
@@ -155,7 +157,8 @@ impl Stage {
         loop {
             let truth = self.connector.truth();
             let all = connections.min(truth.capacity);
-            if truth.neighbours >= all && (truth.open < truth.capacity || truth.held) {
+            if truth.neighbours >= all {
+                self.connector.settled().await;
                 return Ok(());
             }
             if Instant::now() > deadline {

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::sync::watch;
 
@@ -121,7 +122,7 @@ impl Shared {
             Err(reason) => {
                 self.dial_errors.fetch_add(1, Ordering::Relaxed);
                 self.log_line(&format!("[{name}] failed to connect to instance: {reason}"));
-                return;
+                return close(client).await;
             }
         };
         let (way, end) = until_one_way_ends(client.split(), server.split()).await;
@@ -168,6 +169,16 @@ impl Shared {
         // A full disk must not end the proxy.
         let _ = log.write_all(format!("{now} {line}\n").as_bytes());
     }
+}
+
+/// Closes so that the client sees the end of the stream, whether or not it has sent something yet.
+/// The real proxy just closes; on Linux a client whose start-up packet is unread by then sees a
+/// reset instead. Which of the two it is depends on a race, and a lab must not.
+async fn close(mut client: UnixStream) {
+    let _ = client.shutdown().await;
+    let mut ignored = [0; 1024];
+    let drained = async { while !matches!(client.read(&mut ignored).await, Ok(0) | Err(_)) {} };
+    let _ = tokio::time::timeout(Duration::from_secs(5), drained).await;
 }
 
 #[cfg(test)]

@@ -227,8 +227,7 @@ mod tests {
 
     #[test]
     fn problems_name_the_key() {
-        let mut settings = LabSettings::default();
-        settings.instance = "../x".into();
+        let mut settings = LabSettings { instance: "../x".into(), ..LabSettings::default() };
         settings.connector.instances_min = 11;
         settings.database.max_connections = 4;
         let problems = settings.problems().join("\n");

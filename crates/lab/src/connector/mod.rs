@@ -77,6 +77,14 @@ impl Connector {
         self.shared.capacity()
     }
 
+    /// Resolves when new clients meet what faults and load want them to meet.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub(crate) async fn settled(&self) {
+        self.shared.settled().await;
+    }
+
     /// Connects as a neighbour: counted and limited like everybody, but carried to the sink.
     ///
     /// # Cancel safety
@@ -121,11 +129,11 @@ async fn accept_clients(shared: Arc<Shared>, mut gate: Gate, tasks: Tasks) -> io
         if let Err(error) = done {
             return error;
         }
-        let (reason, retry) = match admission {
-            Admission::Held { reason, retry } => (Some(reason), retry),
-            _ => (None, None),
+        shared.record_gate(admission.gate());
+        let retry = match admission {
+            Admission::Held { retry, .. } => retry,
+            Admission::Open { .. } | Admission::Refused => None,
         };
-        shared.record_held(reason);
         tokio::select! {
             // Keeps a change that came before we waited.
             () = shared.changed.notified() => {}

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::gate::clients_waiting;
 use super::state::{Shared, bytes_per_second};
+use crate::truth::HoldReason;
 
 const TICK: Duration = Duration::from_millis(50);
 /// Share of connections or throughput in use from which an instance counts as under pressure.
@@ -32,16 +33,18 @@ pub(super) async fn run(shared: Arc<Shared>, port: u16) {
         mean_bytes_per_second +=
             SMOOTHING * ((bytes - before.1) as f64 / elapsed - mean_bytes_per_second);
         before = (now, bytes);
-        if shared.is_held() {
+        let held = shared.held();
+        if held.is_some() {
             shared.record_waiting(clients_waiting(port));
         }
 
-        let (instances, open, full) = shared.load();
+        let (instances, open) = shared.load();
         let connections =
             f64::from(open) / (f64::from(instances) * f64::from(settings.connections_per_instance));
         let throughput =
             mean_bytes_per_second / bytes_per_second(settings.throughput_mbps(instances));
-        let pressed = full || connections > PRESSURE || throughput > PRESSURE;
+        let pressed =
+            held == Some(HoldReason::Capacity) || connections > PRESSURE || throughput > PRESSURE;
         let delay = || {
             let range = settings.scaling_delay_max.0.saturating_sub(settings.scaling_delay_min.0);
             settings.scaling_delay_min.0 + range.mul_f64(shared.draw_unit())

@@ -27,6 +27,7 @@ pub(super) struct Shared {
     pub(super) changed: Notify,
     to_server: AtomicU64,
     to_client: AtomicU64,
+    gate: watch::Sender<GateState>,
     inner: Mutex<Inner>,
 }
 
@@ -39,7 +40,6 @@ struct Inner {
     reset: u64,
     waiting: Option<u32>,
     waiting_max: Option<u32>,
-    held: bool,
     holds: Vec<Hold>,
     holds_total: u64,
     scale_events: Vec<ScaleEvent>,
@@ -57,6 +57,24 @@ pub(super) enum Admission {
     Held { reason: HoldReason, retry: Option<Duration> },
     /// They are to be refused.
     Refused,
+}
+
+impl Admission {
+    pub(super) fn gate(self) -> GateState {
+        match self {
+            Self::Open { .. } => GateState::Open,
+            Self::Held { reason, .. } => GateState::Held(reason),
+            Self::Refused => GateState::Refusing,
+        }
+    }
+}
+
+/// What the gate does with connection attempts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum GateState {
+    Open,
+    Held(HoldReason),
+    Refusing,
 }
 
 /// What is going to happen to a client.
@@ -83,7 +101,6 @@ impl Shared {
             reset: 0,
             waiting: None,
             waiting_max: None,
-            held: false,
             holds: Vec::new(),
             holds_total: 0,
             scale_events: Vec::new(),
@@ -97,6 +114,7 @@ impl Shared {
             changed: Notify::new(),
             to_server: AtomicU64::new(0),
             to_client: AtomicU64::new(0),
+            gate: watch::Sender::new(GateState::Open),
             inner: Mutex::new(inner),
             options,
         }
@@ -136,26 +154,40 @@ impl Shared {
         }
     }
 
-    /// Records whether the gate is held now, and why.
-    pub(super) fn record_held(&self, reason: Option<HoldReason>) {
-        let now = self.options.clock.ms();
-        let mut inner = self.inner();
-        let last = inner.holds.last_mut().filter(|hold| hold.until_ms.is_none());
-        if last.as_ref().map(|hold| hold.reason) == reason {
+    /// Records what the gate does from now on.
+    pub(super) fn record_gate(&self, state: GateState) {
+        if !self.gate.send_if_modified(|gate| std::mem::replace(gate, state) != state) {
             return;
         }
-        if let Some(hold) = last {
-            hold.until_ms = Some(now);
+        let now = self.options.clock.ms();
+        let mut inner = self.inner();
+        if let Some(hold) = inner.holds.last_mut() {
+            hold.until_ms.get_or_insert(now);
         }
-        inner.held = reason.is_some();
-        if let Some(reason) = reason {
+        if let GateState::Held(reason) = state {
             inner.holds_total += 1;
             if inner.holds.len() == HOLDS_KEPT {
                 inner.holds.remove(0);
             }
             inner.holds.push(Hold { reason, from_ms: now, until_ms: None });
         } else {
-            inner.waiting = Some(0);
+            inner.waiting = inner.waiting.map(|_| 0);
+        }
+    }
+
+    /// Resolves when the gate does what faults and load want of it.
+    pub(super) async fn settled(&self) {
+        let mut gate = self.gate.subscribe();
+        while *gate.borrow_and_update() != self.admission().gate() {
+            // Time alone may change what is wanted, without the gate ever changing.
+            let _ = tokio::time::timeout(Duration::from_millis(20), gate.changed()).await;
+        }
+    }
+
+    pub(super) fn held(&self) -> Option<HoldReason> {
+        match *self.gate.borrow() {
+            GateState::Held(reason) => Some(reason),
+            GateState::Open | GateState::Refusing => None,
         }
     }
 
@@ -202,18 +234,10 @@ impl Shared {
         inner.waiting_max = inner.waiting_max.max(waiting);
     }
 
-    /// Instances, connections in use, and whether a lack of room holds clients up.
-    pub(super) fn load(&self) -> (u32, u32, bool) {
+    /// Instances and connections in use.
+    pub(super) fn load(&self) -> (u32, u32) {
         let inner = self.inner();
-        let full = inner
-            .holds
-            .last()
-            .is_some_and(|hold| hold.until_ms.is_none() && hold.reason == HoldReason::Capacity);
-        (inner.instances, inner.open, full)
-    }
-
-    pub(super) fn is_held(&self) -> bool {
-        self.inner().held
+        (inner.instances, inner.open)
     }
 
     pub(super) fn set_instances(&self, instances: u32) {
@@ -250,7 +274,7 @@ impl Shared {
             rejected: inner.reset,
             waiting: inner.waiting,
             waiting_max: inner.waiting_max,
-            held: inner.held,
+            held: self.held().is_some(),
             holds_total: inner.holds_total,
             holds: inner.holds.clone(),
             bytes_to_server: self.to_server.load(Ordering::Relaxed),

@@ -13,6 +13,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde_json::json;
+use tokio::io::AsyncWriteExt;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
@@ -36,20 +37,30 @@ pub(super) async fn answer(
         return Ok(status(StatusCode::NOT_FOUND, json!({ "detail": "no such host" })));
     };
     let service = found.service;
-    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
-    Ok(match request.uri().path().trim_end_matches('/') {
-        "/health" | "/health/live" if is_read => status(StatusCode::OK, health(service)),
-        "/ws" if service.has_websocket() && is_read => upgrade(request, &websockets),
-        "" if service == Service::Frontend && is_read => page(),
-        "" if is_read => status(StatusCode::OK, json!({ "service": service.name() })),
-        "/health" | "/health/live" | "/ws" | "" => {
-            let mut answer =
-                status(StatusCode::METHOD_NOT_ALLOWED, json!({ "detail": "Method Not Allowed" }));
-            answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-            answer
-        }
-        _ => status(StatusCode::NOT_FOUND, json!({ "detail": "Not Found" })),
+    let page = match request.uri().path().trim_end_matches('/') {
+        "" => Page::Root,
+        "/health" | "/health/live" => Page::Health,
+        "/ws" if service.has_websocket() => Page::WebSocket,
+        _ => return Ok(status(StatusCode::NOT_FOUND, json!({ "detail": "Not Found" }))),
+    };
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let detail = json!({ "detail": "Method Not Allowed" });
+        let mut answer = status(StatusCode::METHOD_NOT_ALLOWED, detail);
+        answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return Ok(answer);
+    }
+    Ok(match page {
+        Page::Root if service == Service::Frontend => frontend(),
+        Page::Root => status(StatusCode::OK, json!({ "service": service.name() })),
+        Page::Health => status(StatusCode::OK, health(service)),
+        Page::WebSocket => upgrade(request, &websockets),
     })
+}
+
+enum Page {
+    Root,
+    Health,
+    WebSocket,
 }
 
 fn health(service: Service) -> serde_json::Value {
@@ -72,7 +83,7 @@ fn status(status: StatusCode, body: serde_json::Value) -> Answer {
     with_type(status, "application/json", body.to_string())
 }
 
-fn page() -> Answer {
+fn frontend() -> Answer {
     let body = "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Lab</title></head>\
                 <body><h1>Lab</h1><p>This is the lab's frontend.</p></body></html>\n";
     with_type(StatusCode::OK, "text/html; charset=utf-8", body.into())
@@ -137,4 +148,6 @@ async fn echo(stream: TokioIo<hyper::upgrade::Upgraded>) {
             return;
         }
     }
+    // TLS wants to be told, too; a client that is gone already does not care.
+    let _ = socket.into_inner().shutdown().await;
 }
