@@ -1,0 +1,54 @@
+//! What holds a part of the budget for the whole run, and what that leaves for the probes.
+
+use std::sync::Arc;
+
+use shakedown_core::budget::Draw;
+use shakedown_core::context::ProbeCtx;
+use shakedown_core::id::ResourceKind;
+use shakedown_core::record::{PlannedProbe, ProbeResult};
+use shakedown_core::safety::SafetyCheck;
+
+use super::Run;
+
+/// A safety check with its context.
+pub(super) struct Part {
+    pub(super) id: String,
+    pub(super) check: Arc<dyn SafetyCheck>,
+    pub(super) ctx: Arc<ProbeCtx>,
+}
+
+impl Run<'_> {
+    /// How many of `kind` safety checks and monitors hold for the whole run.
+    pub(super) fn held(&self, kind: &ResourceKind) -> u32 {
+        let checks = self.safety_checks.iter().map(|part| part.ctx.drawn(kind));
+        checks.chain(self.monitors.drawn(kind)).sum()
+    }
+
+    pub(super) fn ceiling(&self, kind: &ResourceKind) -> u32 {
+        let usage = self.usage();
+        usage.iter().find(|usage| usage.resource == *kind).map_or(0, |usage| usage.ceiling)
+    }
+
+    /// Lowers the budget for `kind` so that the probes have at most `count` beside what is held.
+    pub(super) fn cut(&mut self, kind: &ResourceKind, count: u32, why: String) {
+        self.world.budget.limit(kind, self.held(kind) + count);
+        self.cuts.push((kind.clone(), why));
+    }
+
+    /// `NotRun` when the probe draws more than the budget leaves now. The budget itself would have
+    /// it wait for what is held to the end.
+    pub(super) fn too_much(&self, planned: &PlannedProbe) -> Option<ProbeResult> {
+        let Draw { resource, amount } =
+            planned.draws.iter().find(|draw| draw.amount > self.left(&draw.resource))?;
+        let left = self.left(resource);
+        let mut why = format!("it draws {amount} of `{resource}`, the budget leaves {left}");
+        if let Some((_, reason)) = self.cuts.iter().rev().find(|(kind, _)| kind == resource) {
+            why.push_str(&format!(": {reason}"));
+        }
+        Some(ProbeResult::NotRun { why })
+    }
+
+    pub(super) fn left(&self, kind: &ResourceKind) -> u32 {
+        self.ceiling(kind).saturating_sub(self.held(kind))
+    }
+}
