@@ -1,0 +1,249 @@
+//! The command line, as clap sees it.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+/// Takes a cloud staging environment through its paces and says what broke.
+#[derive(Debug, Parser)]
+#[command(
+    name = "shakedown",
+    version,
+    max_term_width = 100,
+    after_help = "\
+Start here:
+  shakedown run --env lab            a local staging, started and gone again
+  shakedown plan --env staging       what a run against staging would do; touches no network
+  shakedown doctor --env staging     what is missing on this machine, and how to get it
+
+Exit codes: 0 passed, 2 usage, 10 findings, 11 no verdict, 12 gate refused, 13 stopped by a guard;
+all of them: docs/guide/exit-codes.md"
+)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List the probes, monitors and safety checks this binary holds
+    List(ListArgs),
+    /// Show what a run would do, without touching any network
+    Plan(RunArgs),
+    /// Check this machine and the environment's requirements, and say what to fix
+    Doctor(DoctorArgs),
+    /// Run probes against an environment
+    Run(RunArgs),
+    /// The local staging: start one, look at it, list its faults
+    #[cfg(feature = "lab")]
+    Lab(LabArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
+    /// Write the generated documentation
+    #[command(hide = true)]
+    Codegen {
+        /// The repository's root
+        root: PathBuf,
+    },
+    #[cfg(feature = "lab")]
+    #[command(hide = true)]
+    LabServe,
+    #[cfg(feature = "lab")]
+    #[command(hide = true)]
+    LabSupervise,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ListArgs {
+    /// One JSON document with everything known about each
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The strategy's test names that have no probe, with the reason
+    #[arg(long)]
+    pub(crate) unmapped: bool,
+}
+
+/// Which environment.
+#[derive(Clone, Debug, ClapArgs)]
+pub(crate) struct EnvironmentArgs {
+    /// The environment: a name (lab, staging, a file in ./environments) or a path to a TOML file
+    #[arg(long, value_name = "NAME|PATH", env = "ENVIRONMENT", default_value = "lab", hide_env_values = true)]
+    pub(crate) env: String,
+    /// Override one key of the environment, for example --set database.port=6432; never a secret
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) overrides: Vec<String>,
+    /// Attach to a lab that is running, by its folder, instead of starting one
+    #[arg(long, value_name = "DIR")]
+    pub(crate) lab_dir: Option<PathBuf>,
+    /// The lab's time scale: durations are divided by it (1 to 20)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=20))]
+    pub(crate) time_scale: Option<u32>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    pub(crate) environment: EnvironmentArgs,
+    /// One JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  shakedown run --env lab --scenario connector-drops
+  shakedown run --env staging --execution-mode fast_feedback --test-pattern '*issue_1278*'
+  shakedown run --env staging --phase 2 --output-format json > run.json 2>&1
+  shakedown run --env staging 'cloudsql.*' -v
+
+A selector or pattern matches probe ids, the strategy's pytest node ids, and markers.
+Several kinds of selection narrow each other down; several values of one kind widen it.")]
+pub(crate) struct RunArgs {
+    /// Probe ids, globs, pytest node ids, or path prefixes of node ids
+    #[arg(value_name = "SELECTOR")]
+    pub(crate) selectors: Vec<String>,
+    #[command(flatten)]
+    pub(crate) environment: EnvironmentArgs,
+
+    /// How long the run may take: 10, 90 or 75 minutes; fast_feedback leaves out slow probes
+    #[arg(long, value_enum, help_heading = "Selection")]
+    pub(crate) execution_mode: Option<ExecutionMode>,
+    /// Only probes whose id, node id or marker matches the glob; without * or ? a substring
+    #[arg(short = 'k', long = "test-pattern", value_name = "GLOB", help_heading = "Selection")]
+    pub(crate) test_pattern: Vec<String>,
+    /// Only probes of these categories
+    #[arg(long, value_enum, num_args = 1.., help_heading = "Selection")]
+    pub(crate) categories: Vec<CategoryArg>,
+    /// Only probes with one of these markers
+    #[arg(short = 'm', long, value_name = "MARKER", num_args = 1, help_heading = "Selection")]
+    pub(crate) markers: Vec<String>,
+    /// Only this run phase (1 to 4), or one step of the strategy's (for example 3.2)
+    #[arg(long, value_name = "N[.STEP]", help_heading = "Selection")]
+    pub(crate) phase: Vec<String>,
+    /// Run every selected probe this often
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000), help_heading = "Selection")]
+    pub(crate) repeat: u32,
+
+    /// What goes to standard output
+    #[arg(long, value_enum, default_value_t = OutputFormat::Human, help_heading = "Output")]
+    pub(crate) output_format: OutputFormat,
+    /// More detail; the same as --output-format detailed
+    #[arg(short, long, action = clap::ArgAction::Count, help_heading = "Output")]
+    pub(crate) verbose: u8,
+    /// Write the monitors' samples beside the results
+    #[arg(long, help_heading = "Output")]
+    pub(crate) collect_metrics: bool,
+    /// Add what an outage costs the business, from measured availability
+    #[arg(long, help_heading = "Output")]
+    pub(crate) business_impact_analysis: bool,
+    /// Where the session's folder is made, instead of the environment's results.dir
+    #[arg(long, value_name = "DIR", help_heading = "Output")]
+    pub(crate) results_dir: Option<PathBuf>,
+    /// A degraded probe is a finding: exit code 10
+    #[arg(long, help_heading = "Output")]
+    pub(crate) strict: bool,
+
+    /// Keep the monitors running through the gaps between phases
+    #[arg(long, help_heading = "Safety")]
+    pub(crate) infrastructure_monitoring: bool,
+    /// Do not start unless the target is found healthy, as the strategy's fixture does
+    #[arg(long, help_heading = "Safety")]
+    pub(crate) require_healthy: bool,
+
+    /// The lab's scenario; `shakedown lab scenarios` lists them
+    #[arg(long, value_name = "NAME|PATH", help_heading = "Lab")]
+    pub(crate) scenario: Option<String>,
+    /// Where PostgreSQL's server binaries are
+    #[arg(long, value_name = "DIR", help_heading = "Lab")]
+    pub(crate) pg_bin: Option<PathBuf>,
+
+    /// Accepted for the strategy's sake: nothing here uses docker
+    #[arg(long, help_heading = "Compatibility")]
+    pub(crate) no_docker: bool,
+    /// Accepted for the strategy's sake: probes always use real services
+    #[arg(long, help_heading = "Compatibility")]
+    pub(crate) real_services: bool,
+    /// Accepted for the strategy's sake: there are no tracebacks here
+    #[arg(long, value_name = "STYLE", help_heading = "Compatibility")]
+    pub(crate) tb: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum ExecutionMode {
+    /// At most 10 minutes, without slow probes
+    FastFeedback,
+    /// At most 90 minutes
+    Full,
+    /// At most 75 minutes
+    #[value(name = "staging_e2e")]
+    StagingE2e,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CategoryArg {
+    /// Touches no network
+    Unit,
+    /// Touches one part of the target
+    Integration,
+    /// Touches the whole path
+    E2e,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OutputFormat {
+    /// What broke, in ten seconds
+    Human,
+    /// Every measurement, sample and step
+    Detailed,
+    /// One JSON document
+    Json,
+    /// JUnit XML
+    Junit,
+}
+
+#[cfg(feature = "lab")]
+#[derive(Debug, ClapArgs)]
+pub(crate) struct LabArgs {
+    #[command(subcommand)]
+    pub(crate) command: LabCommand,
+}
+
+#[cfg(feature = "lab")]
+#[derive(Debug, Subcommand)]
+pub(crate) enum LabCommand {
+    /// Start a lab and keep it until Ctrl-C
+    Up(LabUpArgs),
+    /// Say which labs are running
+    Status {
+        /// One JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the scenarios: what is broken in each, and what should be blamed
+    Scenarios {
+        /// One JSON document
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[cfg(feature = "lab")]
+#[derive(Clone, Debug, ClapArgs)]
+pub(crate) struct LabUpArgs {
+    /// The scenario to play
+    #[arg(long, value_name = "NAME|PATH", default_value = "healthy")]
+    pub(crate) scenario: String,
+    /// Durations are divided by this (1 to 20)
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=20))]
+    pub(crate) time_scale: u32,
+    /// Where PostgreSQL's server binaries are
+    #[arg(long, value_name = "DIR")]
+    pub(crate) pg_bin: Option<PathBuf>,
+}

@@ -1,0 +1,178 @@
+//! `shakedown plan`, and the way from the command line to a plan.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::Result;
+use shakedown_core::clock;
+use shakedown_core::meta::{Category, RunPhase};
+use shakedown_core::record::Plan;
+use shakedown_core::registry::ProbeEntry;
+use shakedown_core::{Redactor, Registry};
+use shakedown_runner::{Ceiling, PlanOptions, Selection, select, session_id};
+
+use crate::args::{CategoryArg, ExecutionMode, OutputFormat, RunArgs};
+use crate::environment::{Loaded, load_environment};
+use crate::exit::usage;
+use crate::{exit, output, strategy};
+
+/// `fast_feedback` leaves out probes that usually take longer than this.
+const SLOW: Duration = Duration::from_secs(60);
+
+pub(super) fn plan(args: &RunArgs, registry: &Registry) -> Result<u8> {
+    let loaded = load_environment(&args.environment, registry)?;
+    let plan = make(args, registry, &loaded)?;
+    let text = match args.output_format {
+        OutputFormat::Human | OutputFormat::Detailed => {
+            shakedown_report::plan(&plan, output::style(args.is_detailed()), &loaded.redactor)
+        }
+        OutputFormat::Json => {
+            let text = serde_json::to_string_pretty(&plan)?;
+            format!("{}\n", loaded.redactor.redact_json(&text))
+        }
+        OutputFormat::Junit => return Err(usage("a plan has no JUnit form: use human or json")),
+    };
+    output::out(&text);
+    Ok(exit::PASSED)
+}
+
+/// The plan that `args` ask for. Touches no network.
+pub(super) fn make(args: &RunArgs, registry: &Registry, loaded: &Loaded) -> Result<Plan> {
+    let (selected, left_out) = selected(args, registry)?;
+    if selected.is_empty() {
+        return Err(usage(nothing_selected(args)));
+    }
+    let mut notes = loaded.notes.clone();
+    notes.extend(flag_notes(args));
+    if !left_out.is_empty() {
+        notes.push(format!("fast_feedback leaves out slow probes: {}", left_out.join(", ")));
+    }
+    let now = clock::wall();
+    let prefix = &loaded.environment.identity.session_prefix;
+    let options = PlanOptions {
+        argv: argv(&loaded.redactor),
+        repeat: args.repeat,
+        ceiling: args.execution_mode.map(ceiling),
+        notes,
+        infrastructure_monitoring: args.infrastructure_monitoring,
+        ..PlanOptions::new(session_id(prefix, now), now)
+    };
+    shakedown_runner::plan(registry, &loaded.environment, &selected, options)
+        .map_err(|error| usage(error.to_string()))
+}
+
+/// The probes `args` select, and the ids that the mode leaves out of them.
+pub(super) fn selected<'r>(
+    args: &RunArgs,
+    registry: &'r Registry,
+) -> Result<(Vec<&'r ProbeEntry>, Vec<&'static str>)> {
+    let selection = selection(args, registry)?;
+    let selected = select(registry, &selection)
+        .map_err(|error| usage(format!("{:#}", anyhow::Error::from(error))))?;
+    let fast = args.execution_mode == Some(ExecutionMode::FastFeedback);
+    let (slow, selected): (Vec<_>, Vec<_>) =
+        selected.into_iter().partition(|entry| fast && entry.meta.expected > SLOW);
+    Ok((selected, slow.iter().map(|entry| entry.meta.id).collect()))
+}
+
+fn selection(args: &RunArgs, registry: &Registry) -> Result<Selection> {
+    let mut selection = Selection {
+        patterns: args.test_pattern.clone(),
+        selectors: args.selectors.clone(),
+        categories: args.categories.iter().map(|category| (*category).into()).collect(),
+        markers: args.markers.clone(),
+        ..Selection::default()
+    };
+    for text in &args.phase {
+        match text.parse::<u8>().map(RunPhase::try_from) {
+            Ok(phase) => selection.phases.push(phase.map_err(usage)?),
+            Err(_) => {
+                let step = strategy::step(text).ok_or_else(|| {
+                    usage(format!("there is no phase `{text}`: 1 to 4, or a step such as 3.2"))
+                })?;
+                selection.ids.get_or_insert_default().extend(step_ids(step, registry)?);
+            }
+        }
+    }
+    // Phases and steps are values of one kind: `--phase 1 --phase 2.1` widens.
+    if !selection.phases.is_empty()
+        && let Some(ids) = &mut selection.ids
+    {
+        let phases = std::mem::take(&mut selection.phases);
+        let inside = registry.probes().filter(|entry| phases.contains(&entry.meta.phase));
+        ids.extend(inside.map(|entry| entry.meta.id.to_owned()));
+    }
+    Ok(selection)
+}
+
+fn step_ids(step: &strategy::StrategyCommand, registry: &Registry) -> Result<BTreeSet<String>> {
+    let selection = selection(&super::run::parse(step.arguments), registry)?;
+    Ok(select(registry, &selection)?.iter().map(|entry| entry.meta.id.to_owned()).collect())
+}
+
+fn nothing_selected(args: &RunArgs) -> String {
+    let mut text = "nothing is selected".to_owned();
+    let answered = args.selectors.iter().chain(&args.test_pattern);
+    for selector in answered {
+        let reason = strategy::TESTS.iter().find_map(|class| {
+            let named = class.tests.iter().any(|test| strategy::node_id(class, test) == *selector);
+            named.then_some(class.without_probe)
+        });
+        if let Some(reason) = reason {
+            text.push_str(&format!("\n  {selector}\n    {reason}"));
+        }
+    }
+    text.push_str(
+        "\n`shakedown list` shows every probe, `list --unmapped` the strategy's names without one",
+    );
+    text
+}
+
+/// What the flags that change nothing here have to say for themselves.
+fn flag_notes(args: &RunArgs) -> Vec<String> {
+    let mut notes = Vec::new();
+    let mut note = |given: bool, text: &str| {
+        if given {
+            notes.push(text.to_owned());
+        }
+    };
+    note(args.no_docker, "--no-docker changes nothing: nothing here uses docker");
+    note(args.real_services, "--real-services changes nothing: probes always use real services");
+    note(args.tb.is_some(), "--tb changes nothing: there are no tracebacks here");
+    note(
+        args.business_impact_analysis,
+        "--business-impact-analysis adds nothing in this version: availability is measured by run \
+         phase 4, which has no probes yet",
+    );
+    notes
+}
+
+fn ceiling(mode: ExecutionMode) -> Ceiling {
+    let (name, minutes) = match mode {
+        ExecutionMode::FastFeedback => ("fast_feedback", 10),
+        ExecutionMode::Full => ("full", 90),
+        ExecutionMode::StagingE2e => ("staging_e2e", 75),
+    };
+    Ceiling { name: name.to_owned(), limit: Duration::from_secs(minutes * 60) }
+}
+
+fn argv(redactor: &Redactor) -> Vec<String> {
+    std::env::args().map(|argument| redactor.redact(&argument).into_owned()).collect()
+}
+
+impl From<CategoryArg> for Category {
+    fn from(category: CategoryArg) -> Self {
+        match category {
+            CategoryArg::Unit => Self::Unit,
+            CategoryArg::Integration => Self::Integration,
+            CategoryArg::E2e => Self::E2e,
+        }
+    }
+}
+
+impl RunArgs {
+    /// Whether everything is to be shown.
+    pub(super) fn is_detailed(&self) -> bool {
+        self.verbose > 0 || self.output_format == OutputFormat::Detailed
+    }
+}

@@ -1,0 +1,233 @@
+//! `shakedown run`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use shakedown_core::meta::RunPhase;
+use shakedown_core::record::{JournalLine, Plan, RunEvent, RunRecord};
+use shakedown_core::{Registry, Tier, clock};
+use shakedown_runner::{FnSink, Interrupt, Journal, RunOptions, Tee};
+
+use super::plan;
+use crate::args::{Args, Command, OutputFormat, RunArgs};
+use crate::environment::{Loaded, load_environment, remote_only};
+use crate::exit::usage;
+use crate::progress::{Now, Progress};
+use crate::strategy::StrategyCommand;
+use crate::{exit, output};
+
+pub(super) fn run(args: RunArgs, registry: &Registry) -> Result<u8> {
+    let loaded = load_environment(&args.environment, registry)?;
+    let tier = loaded.environment.identity.tier;
+    if tier == Tier::Production {
+        return Err(usage(format!(
+            "`{}` is a production environment and is never probed: `plan` and `doctor` work",
+            loaded.environment.identity.name
+        )));
+    }
+    if tier != Tier::Lab && (args.scenario.is_some() || args.environment.time_scale.is_some()) {
+        return Err(usage("--scenario and --time-scale are for a lab; the target is none"));
+    }
+    // Made once before anything is started, so that a wrong selection costs nothing.
+    let plan = plan::make(&args, registry, &loaded)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let code = if tier == Tier::Lab && args.environment.lab_dir.is_none() {
+        if remote_only() {
+            return Err(usage("TESTING_MODE=staging_remote means no lab: choose another --env"));
+        }
+        runtime.block_on(in_a_lab(&args, registry, &loaded))
+    } else {
+        runtime.block_on(against(&args, registry, &loaded, plan))
+    };
+    // A probe that blocks its thread must not keep the program.
+    runtime.shutdown_timeout(Duration::from_millis(500));
+    code
+}
+
+#[cfg(feature = "lab")]
+async fn in_a_lab(args: &RunArgs, registry: &Registry, loaded: &Loaded) -> Result<u8> {
+    let scenario = args.scenario.as_deref().unwrap_or("healthy");
+    // The lab scales what it is told, so it is told the unscaled environment.
+    let mut unscaled = args.environment.clone();
+    let scale = unscaled.time_scale.take().unwrap_or(loaded.environment.time_scale().into());
+    let unscaled = load_environment(&unscaled, registry)?;
+    let request =
+        super::lab::request(&unscaled.environment, scenario, scale, args.pg_bin.as_deref())?;
+    let progress = Progress::new(args.is_document());
+    let started = clock::now();
+    progress.line(&format!("    LAB starting: {scenario}, time scale {scale}"));
+    let lab = super::lab::start(&request).await?;
+    progress.line(&format!("    LAB up after {:.1} s", started.elapsed().as_secs_f64()));
+    progress.finish();
+    let mut args = args.clone();
+    args.environment.time_scale = None;
+    args.environment.lab_dir = Some(lab.ready().dir.clone());
+    args.environment.overrides.push(format!("lab.scenario={scenario:?}"));
+    let outcome = async {
+        let loaded = load_environment(&args.environment, registry)?;
+        let plan = plan::make(&args, registry, &loaded)?;
+        against(&args, registry, &loaded, plan).await
+    };
+    let outcome = outcome.await;
+    let stopped = lab.stop().await.context("the lab did not stop in order");
+    let code = outcome?;
+    stopped?;
+    Ok(code)
+}
+
+#[cfg(not(feature = "lab"))]
+async fn in_a_lab(_: &RunArgs, _: &Registry, _: &Loaded) -> Result<u8> {
+    Err(usage("this binary was built without a lab: attach to a running one with --lab-dir"))
+}
+
+/// Runs `plan` and leaves its record.
+async fn against(args: &RunArgs, registry: &Registry, loaded: &Loaded, plan: Plan) -> Result<u8> {
+    let (plan, dir) = session_dir(args, loaded, plan)?;
+    let journal = Journal::create(&dir, loaded.redactor.clone())?;
+    let interrupt = Interrupt::new();
+    listen_for_signals(interrupt.clone());
+    let budget = loaded.environment.safety.budget();
+    let options = RunOptions {
+        require_healthy: args.require_healthy,
+        infrastructure_monitoring: args.infrastructure_monitoring,
+        interrupt,
+        budget: Some(budget.clone()),
+        ..RunOptions::default()
+    };
+    let progress = Progress::new(args.is_document());
+    let mut lines = shakedown_report::Live::new(loaded.redactor.clone(), output::stderr_colour());
+    let mut now = Now::default();
+    let mut sink = Tee(vec![
+        Box::new(journal),
+        Box::new(FnSink(|line: &JournalLine| {
+            if let Some(text) = lines.line(&line.event) {
+                progress.line(&text);
+            }
+            now.take(&line.event);
+            progress.show(&now, &budget, &loaded.redactor);
+        })),
+    ]);
+    let environment = loaded.environment.clone();
+    let credentials = loaded.credentials.clone();
+    let record =
+        shakedown_runner::run(plan, registry, environment, credentials, options, &mut sink).await;
+    drop(sink);
+    progress.finish();
+    report(args, loaded, &record, &dir)
+}
+
+/// Writes the files of the session and prints what was asked for.
+fn report(args: &RunArgs, loaded: &Loaded, record: &RunRecord, dir: &Path) -> Result<u8> {
+    let codes = exit::codes(&record.conditions, args.strict);
+    let redactor = &loaded.redactor;
+    shakedown_report::files(record, &codes, dir, args.collect_metrics, redactor)
+        .with_context(|| format!("cannot write the results into {}", dir.display()))?;
+    output::out(&match args.output_format {
+        OutputFormat::Json => shakedown_report::json(record, &codes, redactor),
+        OutputFormat::Junit => shakedown_report::junit(record, redactor),
+        OutputFormat::Human | OutputFormat::Detailed => {
+            let style = output::style(args.is_detailed());
+            let text = shakedown_report::human(record, style, redactor);
+            format!("{text}\nEverything is in {}\n", dir.display())
+        }
+    });
+    Ok(codes[0])
+}
+
+/// A folder of its own for the session. Two runs in one second get two ids.
+fn session_dir(args: &RunArgs, loaded: &Loaded, mut plan: Plan) -> Result<(Plan, PathBuf)> {
+    let results = match &args.results_dir {
+        Some(dir) => dir.clone(),
+        None => PathBuf::from(&loaded.environment.results.dir),
+    };
+    let prefix = &loaded.environment.identity.session_prefix;
+    loop {
+        let dir = results.join(&plan.session_id);
+        if !dir.exists() {
+            return Ok((plan, dir));
+        }
+        plan.created_at += Duration::from_secs(1);
+        plan.session_id = shakedown_runner::session_id(prefix, plan.created_at);
+    }
+}
+
+/// Ctrl-C and SIGTERM: the first drains, the second aborts.
+fn listen_for_signals(interrupt: Interrupt) {
+    tokio::spawn(async move {
+        #[cfg(unix)]
+        let mut terminate =
+            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).ok();
+        loop {
+            #[cfg(unix)]
+            let asked = async {
+                match &mut terminate {
+                    Some(signal) => {
+                        signal.recv().await;
+                    }
+                    None => std::future::pending().await,
+                }
+            };
+            #[cfg(not(unix))]
+            let asked = std::future::pending::<()>();
+            tokio::select! {
+                result = tokio::signal::ctrl_c() => if result.is_err() { return },
+                () = asked => {}
+            }
+            interrupt.raise();
+        }
+    });
+}
+
+impl Now {
+    fn take(&mut self, event: &RunEvent) {
+        match event {
+            RunEvent::PhaseStarted { phase } => self.phase = title(*phase),
+            RunEvent::ProbeStarted { id, timeout_ms, .. } => {
+                self.probe.clone_from(id);
+                self.note.clear();
+                self.limit = Duration::from_secs_f64(timeout_ms / 1e3);
+                self.since = Some(clock::now());
+            }
+            RunEvent::ProbeProgress { text, .. } => self.note.clone_from(text),
+            RunEvent::ProbeFinished(_) => {
+                self.probe.clear();
+                self.note.clear();
+                self.since = None;
+            }
+            _ => {}
+        }
+    }
+}
+
+fn title(phase: RunPhase) -> String {
+    format!("phase {} {}", phase.number(), phase.title())
+}
+
+impl RunArgs {
+    /// Whether standard output is a document for a program.
+    fn is_document(&self) -> bool {
+        matches!(self.output_format, OutputFormat::Json | OutputFormat::Junit)
+    }
+}
+
+/// The arguments of one of the strategy's commands, as `run` reads them.
+pub(super) fn parse(arguments: &[&str]) -> RunArgs {
+    use clap::Parser as _;
+    let words = ["shakedown", "run"].iter().chain(arguments);
+    match Args::try_parse_from(words).map(|args| args.command) {
+        Ok(Command::Run(args)) => args,
+        other => unreachable!("the strategy's table holds a command `run` refuses: {other:?}"),
+    }
+}
+
+/// The ids that one of the strategy's commands selects.
+pub(crate) fn selected_by(command: &StrategyCommand, registry: &Registry) -> Vec<&'static str> {
+    let args = parse(command.arguments);
+    let selected = plan::selected(&args, registry).map(|(selected, _)| selected);
+    selected.unwrap_or_default().iter().map(|entry| entry.meta.id).collect()
+}

@@ -1,0 +1,7 @@
+//! The `shakedown` binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    shakedown::main()
+}
