@@ -210,7 +210,6 @@ impl Lab {
         });
         let parts = Parts { connector, proxy, sampler, stage, ready_at_ms: OnceLock::new() };
         let parts = Arc::new(parts);
-        tasks.0.spawn(write_truth(Arc::clone(&parts), path.join("truth.json")));
 
         let addresses =
             Addresses { socket, connector: parts.connector.address(), postgres, load_balancer };
@@ -235,6 +234,9 @@ impl Lab {
         )?;
         parts.stage.ready(&scenario.faults, begun);
         parts.ready_at_ms.get_or_init(|| clock.ms());
+        let truth_file = path.join("truth.json");
+        write(&truth_file, &serde_json::to_string(&parts.truth()).expect("numbers and strings become JSON"))?;
+        tasks.0.spawn(write_truth(Arc::clone(&parts), truth_file));
         Ok((server, parts, addresses, tasks, failures))
     }
 

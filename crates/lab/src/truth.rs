@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// Rewritten within 50 ms after a change and at least once a second.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Truth {
-    /// When the lab was ready; `None` while it starts.
+    /// When the lab was ready; `None` in a truth taken before.
     pub ready_at_ms: Option<u64>,
     /// The connector.
     pub connector: ConnectorTruth,
