@@ -52,6 +52,8 @@ pub struct RunOptions {
     pub expected_by_signature: BTreeSet<String>,
     /// By which somebody asks the run to stop.
     pub interrupt: Interrupt,
+    /// The budget to draw on, for somebody who watches it meanwhile; the environment's by default.
+    pub budget: Option<Budget>,
 }
 
 /// Runs `plan` and returns what it found.
@@ -75,7 +77,7 @@ pub async fn run(
     options: RunOptions,
     sink: &mut dyn EventSink,
 ) -> RunRecord {
-    let world = World::new(environment.into(), credentials.into());
+    let world = World::new(environment.into(), credentials.into(), options.budget.clone());
     let (log, plan) = Log::begin(plan, sink);
     if plan.probes.is_empty() {
         return log.end(BTreeSet::from([Condition::NothingSelected]), world.budget.usage());
@@ -101,8 +103,12 @@ struct World {
 }
 
 impl World {
-    fn new(environment: Arc<Environment>, credentials: Arc<Credentials>) -> Self {
-        let budget = environment.safety.budget();
+    fn new(
+        environment: Arc<Environment>,
+        credentials: Arc<Credentials>,
+        budget: Option<Budget>,
+    ) -> Self {
+        let budget = budget.unwrap_or_else(|| environment.safety.budget());
         let (shared, cleanup) = (Shared::default(), CleanupLedger::default());
         Self { environment, credentials, budget, shared, cleanup }
     }
