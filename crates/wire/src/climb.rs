@@ -53,11 +53,6 @@ impl<T> Climb<T> {
             Some(interrupted) => Err(interrupted.into()),
         }
     }
-
-    pub(crate) fn map<U>(self, change: impl FnOnce(T) -> U) -> Climb<U> {
-        let Self { steps, result, interrupted } = self;
-        Climb { steps, result: result.map(change), interrupted }
-    }
 }
 
 /// Climbs: runs one rung after the other and notes each.
@@ -106,16 +101,26 @@ impl<'a> Ladder<'a> {
     /// The run's wire. Its configuration error is booked to the first rung.
     pub(crate) fn wire(&mut self) -> Result<Arc<Wire>, Fault> {
         Wire::of(self.ctx).map_err(|error| {
-            let fault = Fault::Resolve { message: error.to_string() };
-            let step = Step::ended("resolve", clock::wall(), clock::now(), Some(fault.clone()));
-            self.steps.push(step);
-            fault
+            let message = error.to_string();
+            self.book("resolve", Fault::Resolve { message })
         })
     }
 
-    /// How long the whole ladder may take.
+    /// How long all rungs together may take.
     pub(crate) fn limit(&self) -> Duration {
         self.limit
+    }
+
+    /// Until when all rungs must be done.
+    pub(crate) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Books a fault to a rung that was not even begun.
+    pub(crate) fn book(&mut self, rung: &str, fault: Fault) -> Fault {
+        let step = Step::ended(rung, clock::wall(), clock::now(), Some(fault.clone()));
+        self.steps.push(step);
+        fault
     }
 
     /// How much of the limit is left.

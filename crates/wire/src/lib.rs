@@ -22,12 +22,17 @@
 //!
 //! Every function here may be dropped at any await: the socket closes and the lease lingers.
 
+mod bounds;
 mod climb;
+pub mod http;
+pub mod net;
 
 pub mod pg;
 mod tls;
 mod transport;
+mod watched;
 mod wire;
+pub mod ws;
 
 pub use climb::Climb;
 pub use tls::CertificateInfo;

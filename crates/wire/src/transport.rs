@@ -8,11 +8,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use shakedown_core::{Fault, Step};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 
 use crate::climb::Ladder;
+use crate::tls;
 use crate::wire::Wire;
 
 /// A socket of ours, with or without TLS.
@@ -32,6 +33,16 @@ impl Transport {
             while let Ok(1..) = self.read(&mut scratch).await {}
         };
         tokio::time::timeout(limit, drain).await.is_ok()
+    }
+
+    /// Closes our end and waits for the peer's; whether it came within `limit`.
+    pub(crate) async fn part(&mut self, limit: Duration) -> bool {
+        let parting = async {
+            // If this fails, the peer is gone, and reading shows it.
+            let _ = self.shutdown().await;
+            self.wait_for_end(limit).await
+        };
+        tokio::time::timeout(limit, parting).await.unwrap_or(false)
     }
 }
 
@@ -117,6 +128,29 @@ pub(crate) fn never_connected(steps: &[Step]) -> bool {
         Some(step) if step.rung == "resolve" => true,
         Some(step) if step.rung == "connect" => !matches!(step.fault, Some(Fault::Timeout { .. })),
         Some(_) => false,
+    }
+}
+
+/// Lets a write to a peer that has gone pass as done: what it said before it went, and how it went,
+/// is to be read. A reset, which reading may no longer show, is told to `note`.
+pub(crate) fn forgiving<T>(
+    written: Poll<io::Result<T>>,
+    instead: T,
+    note: impl FnOnce(Fault),
+) -> Poll<io::Result<T>> {
+    match written {
+        Poll::Ready(Err(error)) => match error.kind() {
+            io::ErrorKind::BrokenPipe => Poll::Ready(Ok(instead)),
+            io::ErrorKind::ConnectionReset => {
+                note(Fault::Reset);
+                Poll::Ready(Ok(instead))
+            }
+            _ => {
+                note(tls::fault(&error));
+                Poll::Ready(Err(error))
+            }
+        },
+        written => written,
     }
 }
 

@@ -8,17 +8,17 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::{StreamExt, future};
-use shakedown_core::clock::{self, Instant};
+use shakedown_core::clock;
 use shakedown_core::{Fault, Lease, ProbeCtx, Span, Step};
 use tokio_postgres::tls::NoTlsStream;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
-use tokio_util::sync::CancellationToken;
 
 use super::connect::Parts;
 use super::meter::{Meter, Metered};
 use super::statements::Statement;
 use super::target::PgTarget;
+use crate::bounds::Bounds;
 use crate::climb::{CLOSE_LIMIT, peer_is_gone, quoted};
 
 /// The half of the client library that reads and writes the socket.
@@ -45,8 +45,7 @@ pub struct PgConnection {
     meter: Meter,
     lease: Lease,
     statement_timeout: Duration,
-    cancel: CancellationToken,
-    deadline: Option<Instant>,
+    bounds: Bounds,
     /// A setting to send along with the first statement.
     prelude: Option<&'static str>,
 }
@@ -60,8 +59,7 @@ impl PgConnection {
             meter,
             lease,
             statement_timeout: target.statement_timeout,
-            cancel: ctx.cancelled().clone(),
-            deadline: ctx.remaining().map(|remaining| clock::now() + remaining),
+            bounds: Bounds::of(ctx),
             prelude: None,
         };
         // Unknown to older servers, which would refuse the session if it came with the start-up.
@@ -218,7 +216,7 @@ impl PgConnection {
         assert_eq!(params.len(), statement.types().len(), "as many parameters as {statement} has");
         let prelude = self.prelude.take();
         let limit = self.statement_timeout + PATIENCE;
-        let Self { client, driver, meter, cancel, deadline, .. } = self;
+        let Self { client, driver, meter, bounds, .. } = self;
         {
             let mut seen = meter.seen();
             if driver.is_none() {
@@ -238,28 +236,18 @@ impl PgConnection {
                 each_row(client, statement, typed, &mut each).await
             }
         };
-        let since = clock::now();
-        let until = since + limit;
-        let ends = deadline.map_or(until, |deadline| deadline.min(until));
-        let answered = tokio::select! {
-            biased;
-            () = cancel.cancelled() => None,
-            answered = tokio::time::timeout_at(ends, driven(answer, driver)) => answered.ok(),
-        };
-        match answered {
-            Some(Ok(())) => Ok(()),
-            Some(Err(error)) => {
+        match bounds.run(limit, driven(answer, driver)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => {
                 let fault = fault_of(&error, meter);
                 if error.as_db_error().is_none() {
                     end(driver, meter);
                 }
                 Err(fault)
             }
-            None => {
+            Err(fault) => {
                 // The answer may still be on its way: nothing more can be asked here.
                 end(driver, meter);
-                let limit = if since.elapsed() >= limit { limit } else { since.elapsed() };
-                let fault = Fault::Timeout { limit: Span(limit) };
                 meter.seen().fault.get_or_insert(fault.clone());
                 Err(fault)
             }

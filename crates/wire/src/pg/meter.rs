@@ -10,7 +10,8 @@ use shakedown_core::clock::{self, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::frame::{Event, Frame};
-use crate::transport::Transport;
+use crate::tls;
+use crate::transport::{Transport, forgiving};
 
 /// What has been seen of one connection, shared between the adapter inside the client library and
 /// us outside of it.
@@ -112,7 +113,7 @@ impl AsyncRead for Metered {
         match self.transport().poll_read(cx, buf) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Err(error)) => {
-                self.note(Fault::from_io(&error));
+                self.note(tls::fault(&error));
                 Poll::Ready(Err(error))
             }
             Poll::Ready(Ok(())) => match self.look(&buf.filled()[before..]) {
@@ -133,29 +134,17 @@ impl AsyncWrite for Metered {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match self.transport().poll_write(cx, buf) {
-            Poll::Ready(Err(error)) => match error.kind() {
-                // What the server said before it went, and how it went, is to be read.
-                io::ErrorKind::BrokenPipe => Poll::Ready(Ok(buf.len())),
-                io::ErrorKind::ConnectionReset => {
-                    self.note(Fault::Reset);
-                    Poll::Ready(Ok(buf.len()))
-                }
-                _ => {
-                    self.note(Fault::from_io(&error));
-                    Poll::Ready(Err(error))
-                }
-            },
-            written => written,
-        }
+        let written = self.transport().poll_write(cx, buf);
+        forgiving(written, buf.len(), |fault| self.note(fault))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.transport().poll_flush(cx)
+        let flushed = self.transport().poll_flush(cx);
+        forgiving(flushed, (), |fault| self.note(fault))
     }
 
     /// Only flushes: the library asks for it after its farewell, upon which the server closes.
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.transport().poll_flush(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_flush(cx)
     }
 }
