@@ -235,7 +235,10 @@ impl Lab {
         parts.stage.ready(&scenario.faults, begun);
         parts.ready_at_ms.get_or_init(|| clock.ms());
         let truth_file = path.join("truth.json");
-        write(&truth_file, &serde_json::to_string(&parts.truth()).expect("numbers and strings become JSON"))?;
+        write(
+            &truth_file,
+            &serde_json::to_string(&parts.truth()).expect("numbers and strings become JSON"),
+        )?;
         tasks.0.spawn(write_truth(Arc::clone(&parts), truth_file));
         Ok((server, parts, addresses, tasks, failures))
     }
