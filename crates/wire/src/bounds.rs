@@ -6,8 +6,11 @@ use shakedown_core::clock::{self, Instant};
 use shakedown_core::{Fault, ProbeCtx, Span};
 use tokio_util::sync::CancellationToken;
 
+/// Longer than any run; keeps sums of times in range.
+pub(crate) const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
 /// The end of the probe that a connection belongs to.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Bounds {
     cancel: CancellationToken,
     deadline: Option<Instant>,
@@ -30,7 +33,7 @@ impl Bounds {
         work: impl Future<Output = T>,
     ) -> Result<T, Fault> {
         let since = clock::now();
-        let until = since + limit;
+        let until = since + limit.min(LONGEST);
         let until = self.deadline.map_or(until, |deadline| deadline.min(until));
         tokio::select! {
             biased;

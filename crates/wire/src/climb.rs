@@ -7,6 +7,7 @@ use shakedown_core::clock::{self, Instant};
 use shakedown_core::redact::sanitize;
 use shakedown_core::{Fault, Interrupted, Lease, ProbeCtx, ProbeError, Span, Step};
 
+use crate::bounds::LONGEST;
 use crate::wire::Wire;
 
 /// How long we wait for a peer to close its end before its lease lingers instead.
@@ -68,7 +69,7 @@ pub(crate) struct Ladder<'a> {
 impl<'a> Ladder<'a> {
     /// A ladder of at most `limit` and the environment's `safety.connect_timeout`.
     pub(crate) fn new(ctx: &'a ProbeCtx, limit: Duration) -> Self {
-        let limit = limit.min(ctx.environment().safety.connect_timeout.get());
+        let limit = limit.min(ctx.environment().safety.connect_timeout.get()).min(LONGEST);
         let started = clock::now();
         Self {
             ctx,

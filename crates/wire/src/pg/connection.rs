@@ -28,7 +28,7 @@ pub(crate) type Driver = tokio_postgres::Connection<Metered, NoTlsStream>;
 pub const ANSWER_CAP_BYTES: u64 = 4 << 20;
 
 /// How much longer than the server we wait, so that its own word comes first.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// From this version on a server looks by itself whether its client is still there.
 const KNOWS_CHECK_INTERVAL: u32 = 140_000;

@@ -4,12 +4,14 @@ mod connect;
 mod connection;
 mod frame;
 mod meter;
+mod pool;
 pub mod statements;
 mod target;
 mod write;
 
 pub use connect::connect;
 pub use connection::{ANSWER_CAP_BYTES, PgConnection};
+pub use pool::{Pool, PoolFault, Pooled};
 pub use statements::Statement;
 pub use target::{Endpoint, PgTarget};
 pub use tokio_postgres::Row;

@@ -44,6 +44,9 @@ impl fmt::Display for Statement {
 /// A constant, one row `int4`. Reads nothing.
 pub const PING: Statement = Statement::new("select 1", &[]);
 
+/// The session's own process id: `pid` (`int4`). Reads nothing.
+pub const BACKEND_PID: Statement = Statement::new("select pg_backend_pid() as pid", &[]);
+
 /// Who and where we are: `database`, `role`, `version` (`int4`, as `server_version_num`),
 /// `in_recovery` (`bool`), `address` (NULL on a Unix socket). Session information only.
 pub const IDENTITY: Statement = Statement::new(
