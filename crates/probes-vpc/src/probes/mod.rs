@@ -1,0 +1,19 @@
+//! The probes of phase 1. Each file is one probe; its module page is the user's page.
+
+mod connector_capacity;
+mod direct_connectivity;
+mod network_requirements;
+mod scaling_delay;
+mod service_endpoints;
+mod target;
+mod throughput;
+
+pub use connector_capacity::{ConnectorCapacity, ConnectorCapacityConfig};
+pub use direct_connectivity::{DirectConnectivity, DirectConnectivityConfig};
+pub use network_requirements::{NetworkRequirements, NetworkRequirementsConfig};
+pub use scaling_delay::{ScalingDelay, ScalingDelayConfig};
+pub use service_endpoints::{ServiceEndpoints, ServiceEndpointsConfig};
+pub use throughput::{Throughput, ThroughputConfig};
+
+pub use connector_capacity::{CONNECTOR_STAGE, CONNECTOR_STAGE_META};
+pub use scaling_delay::{SCALING_STEP, SCALING_STEP_META};
