@@ -6,7 +6,9 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "printing is what tasks do")]
 
 mod codegen;
+mod kill_test;
 mod new_probe;
+mod processes;
 mod run_suite;
 mod shell;
 mod tidy;
@@ -23,6 +25,7 @@ enum Task {
     Codegen(codegen::Codegen),
     Tidy(tidy::Tidy),
     NewProbe(new_probe::NewProbe),
+    KillTest(kill_test::KillTest),
 }
 
 fn main() -> ExitCode {
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
         Task::Codegen(task) => done(task.run()),
         Task::Tidy(task) => done(task.run()),
         Task::NewProbe(task) => done(task.run()),
+        Task::KillTest(task) => done(task.run()),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
