@@ -35,9 +35,10 @@ impl TlsConfigs {
     pub(crate) fn new(roots: RootCertStore) -> Result<Self, Fault> {
         let failed = |message: String| Fault::Tls { reason: "unknown-issuer".into(), message };
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier = WebPkiServerVerifier::builder_with_provider(roots.into(), Arc::clone(&provider))
-            .build()
-            .map_err(|error| failed(format!("no root to trust, set `tls.ca_file`: {error}")))?;
+        let verifier =
+            WebPkiServerVerifier::builder_with_provider(roots.into(), Arc::clone(&provider))
+                .build()
+                .map_err(|error| failed(format!("no root to trust, set `tls.ca_file`: {error}")))?;
         let config = |verifier: Arc<dyn ServerCertVerifier>| {
             let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
                 .with_safe_default_protocol_versions()
@@ -82,7 +83,8 @@ pub(crate) async fn handshake(
 
 /// The fault an error of the handshake stands for.
 pub(crate) fn fault(error: &std::io::Error) -> Fault {
-    let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
+    let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>())
+    else {
         return Fault::from_io(error);
     };
     let reason = match error {
@@ -143,7 +145,8 @@ impl CertificateInfo {
         let (_, session) = stream.get_ref();
         let leaf = session.peer_certificates()?.first()?;
         let (_, certificate) = X509Certificate::from_der(leaf).ok()?;
-        let not_after = Timestamp::from_second(certificate.validity().not_after.timestamp()).ok()?;
+        let not_after =
+            Timestamp::from_second(certificate.validity().not_after.timestamp()).ok()?;
         let seconds = not_after.as_second() - clock::wall().as_second();
         let names = certificate.subject_alternative_name().ok().flatten();
         let names = names.iter().flat_map(|names| &names.value.general_names);

@@ -111,9 +111,8 @@ async fn resolve(
         return Ok((vec![SocketAddr::new(ip, port)], None));
     }
     let found = tokio::net::lookup_host((host, port)).await;
-    let addresses: Vec<_> = found
-        .map_err(|error| Fault::Resolve { message: error.to_string() })?
-        .collect();
+    let addresses: Vec<_> =
+        found.map_err(|error| Fault::Resolve { message: error.to_string() })?.collect();
     if addresses.is_empty() {
         return Err(Fault::Resolve { message: "the name has no address".into() });
     }

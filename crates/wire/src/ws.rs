@@ -73,9 +73,9 @@ pub async fn upgrade(
     url: &str,
     headers: &[(&str, &str)],
 ) -> Climb<WebSocket> {
-    let request = headers.iter().fold(Request::get(url), |request, (name, value)| {
-        request.header(name, value)
-    });
+    let request = headers
+        .iter()
+        .fold(Request::get(url), |request, (name, value)| request.header(name, value));
     open(ctx, lease, &request).await
 }
 
@@ -272,7 +272,8 @@ impl WebSocket {
                     Some(Ok(tungstenite::Message::Close(frame))) => {
                         return Err(Fault::WebSocket {
                             code: frame.as_ref().map(|frame| frame.code.into()),
-                            reason: frame.map_or_else(String::new, |frame| quoted(&frame.reason, 125)),
+                            reason: frame
+                                .map_or_else(String::new, |frame| quoted(&frame.reason, 125)),
                         });
                     }
                     Some(Ok(_)) => {}

@@ -11,8 +11,8 @@ use shakedown_core::{Fault, Lease, ProbeCtx};
 
 pub(crate) use exchange::{Exchange, with_parts};
 pub use http::HeaderMap;
-pub use request::Request;
 pub(crate) use request::Prepared;
+pub use request::Request;
 
 use crate::climb::{Climb, Ladder};
 use crate::net::{give_up, web_handshake};
@@ -69,9 +69,9 @@ pub async fn get(
     url: &str,
     headers: &[(&str, &str)],
 ) -> Climb<Response> {
-    let request = headers.iter().fold(Request::get(url), |request, (name, value)| {
-        request.header(name, value)
-    });
+    let request = headers
+        .iter()
+        .fold(Request::get(url), |request, (name, value)| request.header(name, value));
     send(ctx, lease, &request).await
 }
 
@@ -114,7 +114,7 @@ async fn run(
         let mut exchange = Exchange::start(transport, prepared.request).await?;
         let body = exchange.body(BODY_CAP_BYTES).await?;
         let (head, watched) = exchange.end();
-        let first_byte = watched.first_byte.map_or_else(clock::now, |at| at);
+        let first_byte = watched.first_byte.unwrap_or_else(clock::now);
         let ttfb_ms = clock::millis(first_byte.duration_since(since));
         let (status, bytes) = (head.status, body.len());
         let detail = format!("{status}, {bytes} bytes, the first after {ttfb_ms} ms");

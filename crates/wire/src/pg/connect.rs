@@ -91,11 +91,7 @@ impl From<Fault> for Failed {
     }
 }
 
-async fn climb(
-    ladder: &mut Ladder<'_>,
-    lease: &Lease,
-    target: &PgTarget,
-) -> Result<Parts, Failed> {
+async fn climb(ladder: &mut Ladder<'_>, lease: &Lease, target: &PgTarget) -> Result<Parts, Failed> {
     let wire = ladder.wire()?;
     let mode = target.effective_ssl_mode();
     if mode != SslMode::Disable {

@@ -87,9 +87,8 @@ impl Metered {
             })
         };
         let (bytes, cap) = (seen.bytes - seen.before, seen.cap);
-        let outcome = outcome.and_then(|()| {
-            if bytes > cap { Err(Fault::TooLarge { bytes, cap }) } else { Ok(()) }
-        });
+        let within = if bytes > cap { Err(Fault::TooLarge { bytes, cap }) } else { Ok(()) };
+        let outcome = outcome.and(within);
         if let Err(fault) = &outcome {
             seen.fault.get_or_insert(fault.clone());
         }

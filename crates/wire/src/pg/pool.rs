@@ -31,7 +31,7 @@ use crate::wire::Wire;
 /// keeps them until it is closed. The server shows them under the target's application name with
 /// `/pool` behind it.
 pub struct Pool {
-    pool: sqlx::PgPool,
+    pool: sqlx::Pool<Postgres>,
     leases: Vec<Lease>,
     bounds: Bounds,
     application_name: String,
@@ -66,10 +66,10 @@ impl Pool {
         for lease in &leases {
             assert_eq!(lease.kind(), &resource::DATABASE_CONNECTION);
         }
-        let wire =
-            Wire::of(ctx).map_err(|error| Fault::Resolve { message: error.to_string() })?;
+        let wire = Wire::of(ctx).map_err(|error| Fault::Resolve { message: error.to_string() })?;
         let application_name = format!("{}/pool", target.application_name);
-        let application_name = application_name[..application_name.floor_char_boundary(63)].to_owned();
+        let application_name =
+            application_name[..application_name.floor_char_boundary(63)].to_owned();
         let ca_file = ctx.environment().tls.ca_file.as_deref();
         let options = options(&wire, target, ca_file)?.application_name(&application_name);
         let max = u32::try_from(leases.len()).unwrap_or(u32::MAX);

@@ -58,10 +58,8 @@ pub const IDENTITY: Statement = Statement::new(
 
 /// One setting by name (`text`): `setting`, `unit` (may be NULL), `source`. No row when there is no
 /// such setting or the role may not see it. Reads the backend's own memory.
-pub const SETTING: Statement = Statement::new(
-    "select setting, unit, source from pg_settings where name = $1",
-    &[Type::TEXT],
-);
+pub const SETTING: Statement =
+    Statement::new("select setting, unit, source from pg_settings where name = $1", &[Type::TEXT]);
 
 /// The limits on connections: `max_connections`, `superuser_reserved`, `reserved` (0 before version
 /// 16), `database_limit` and `role_limit` (-1 for none), all `int4`. One row of two small catalogs.
