@@ -125,8 +125,9 @@ impl Lab {
                 Ok(Self { dir, server, parts, addresses, tasks, failures })
             }
             Err(error) => {
-                // The first error is the one to tell.
-                let _ = dir.remove();
+                // Its server may still be stopping: a sweep waits for that.
+                drop(dir);
+                sweep(&options.tmp).await;
                 Err(error)
             }
         }

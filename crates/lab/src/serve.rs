@@ -10,6 +10,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::dir::sweep;
 use crate::error::LabError;
 use crate::lab::{Lab, LabOptions};
 use crate::postgres::ServerPrograms;
@@ -93,6 +94,7 @@ pub async fn serve(
     until: Until,
     out: &mut (dyn Write + Send),
 ) -> Result<(), LabError> {
+    raise_file_limit();
     // Before the start, so that nothing asked during it is missed.
     let io = |action| move |source| LabError::Io { action, source };
     let mut interrupt = signal(SignalKind::interrupt()).map_err(io("listen for signals"))?;
@@ -111,9 +113,14 @@ pub async fn serve(
         }
     };
     let mut asked = std::pin::pin!(asked);
-    let mut lab = tokio::select! {
-        started = Lab::start(options) => started?,
-        () = &mut asked => return Ok(()),
+    let started = tokio::select! {
+        started = Lab::start(options) => Some(started?),
+        () = &mut asked => None,
+    };
+    let Some(mut lab) = started else {
+        // What was begun is nobody's now.
+        sweep(&options.tmp).await;
+        return Ok(());
     };
     let ready = Ready { dir: lab.dir().into(), overlay: lab.overlay(), pid: std::process::id() };
     let line = serde_json::to_string(&ready).expect("numbers and strings become JSON");
@@ -143,7 +150,6 @@ pub async fn serve_request(
     out: &mut (dyn Write + Send),
 ) -> Result<(), LabError> {
     let options = read_request()?.options(exe, supervise_args)?;
-    raise_file_limit();
     serve(&options, Until::InputEnds, out).await
 }
 

@@ -3,13 +3,16 @@
 mod common;
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use common::{eventually, host, tmp};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use shakedown_lab::{
-    LabError, LabSettings, Scenario, ServeRequest, ServedLab, TimeScale, status, sweep,
+    Lab, LabError, LabSettings, Scenario, ServeRequest, ServedLab, TimeScale, status, sweep,
 };
 
 fn request(tmp: &Path) -> ServeRequest {
@@ -37,10 +40,7 @@ fn pid_of(lab: &ServedLab) -> Pid {
 }
 
 fn parent_of(pid: Pid) -> Pid {
-    let output = std::process::Command::new("ps")
-        .args(["-o", "ppid=", "-p", &pid.to_string()])
-        .output()
-        .unwrap();
+    let output = Command::new("ps").args(["-o", "ppid=", "-p", &pid.to_string()]).output().unwrap();
     Pid::from_raw(String::from_utf8(output.stdout).unwrap().trim().parse().unwrap())
 }
 
@@ -116,4 +116,31 @@ async fn why_it_did_not_start_is_told() {
     let error =
         ServedLab::start(&host(), &[OsString::from("lab-serve")], &request).await.unwrap_err();
     assert!(error.to_string().contains("apt-get install postgresql"), "{error}");
+}
+
+#[tokio::test]
+async fn a_start_that_fails_leaves_nothing() {
+    let tmp = tmp();
+    let mut options = common::options(tmp.path(), Scenario::healthy(), 10);
+    options.exe = "/bin/false".into();
+    let error = Lab::start(&options).await.unwrap_err();
+    assert!(matches!(error, LabError::ServerEnded { .. } | LabError::Io { .. }), "{error}");
+    assert_eq!(std::fs::read_dir(tmp.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_start_that_is_interrupted_leaves_nothing() {
+    let tmp = tmp();
+    let started = || std::fs::read_dir(tmp.path()).unwrap().count() > 0;
+    for milliseconds in [0, 200, 400, 600, 800] {
+        let mut process =
+            Command::new(host()).arg("lab-serve").stdin(Stdio::piped()).spawn().unwrap();
+        let mut input = process.stdin.take().unwrap();
+        writeln!(input, "{}", serde_json::to_string(&request(tmp.path())).unwrap()).unwrap();
+        eventually("it has begun", started).await;
+        tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+        drop(input);
+        assert!(process.wait().unwrap().success());
+        assert!(!started(), "something is left after {milliseconds} ms");
+    }
 }
