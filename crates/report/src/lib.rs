@@ -1,1 +1,46 @@
-//! Part of shakedown.
+//! Reports of a run: the same [`RunRecord`](shakedown_core::record::RunRecord) for people, for CI and
+//! for other tools.
+//!
+//! Every function here is pure, text out of a record, but for [`write_files`]. All of them take a
+//! [`CleanRecord`], which only a [`Redactor`](shakedown_core::Redactor) makes: no report can forget to
+//! hide secrets or to defuse the control characters of strangers.
+//!
+//! | function | for |
+//! |---|---|
+//! | [`human`] | a person at a terminal; ten seconds, or everything with [`Style::detail`] |
+//! | [`json`] | tools: the whole record, schema `shakedown.run/1` |
+//! | [`junit`] | CI |
+//! | [`markdown`], [`html`] | people later |
+//! | [`Live`] | a person who watches: one line per event |
+//! | [`write_files`] | the session's directory |
+
+mod clean;
+mod files;
+mod html;
+mod human;
+mod junit;
+mod live;
+mod markdown;
+mod metrics;
+mod stats;
+mod words;
+
+pub use clean::{CleanRecord, ReportError};
+pub use files::{FileError, write_files};
+pub use html::html;
+pub use human::{Style, human};
+pub use junit::junit;
+pub use live::Live;
+pub use markdown::markdown;
+pub use metrics::strategy_metrics;
+pub use stats::{SeriesStats, series_stats};
+pub use words::{Overall, overall};
+
+/// The whole record as one JSON document, schema `shakedown.run/1`, indented, ending in a newline.
+/// The order of keys is that of the record and never changes.
+pub fn json(record: &CleanRecord) -> String {
+    let mut text = serde_json::to_string_pretty(&**record)
+        .expect("a clean record has been through JSON already");
+    text.push('\n');
+    text
+}

@@ -1,0 +1,51 @@
+//! The one way into every report.
+
+use std::borrow::Cow;
+use std::ops::Deref;
+
+use shakedown_core::Redactor;
+use shakedown_core::record::RunRecord;
+use shakedown_core::redact::sanitize;
+use shakedown_core::scrub::scrub;
+
+/// A record that cannot be reported.
+#[derive(Debug, thiserror::Error)]
+#[error("the record cannot be written as JSON and read back: a value in it is not a number")]
+pub struct ReportError {
+    #[from]
+    source: serde_json::Error,
+}
+
+/// A record without secrets and without control characters in any of its texts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CleanRecord(RunRecord);
+
+impl CleanRecord {
+    /// Cleans every text of `record`.
+    ///
+    /// # Errors
+    ///
+    /// [`ReportError`] when the record holds a number that JSON has no word for. The runner makes no
+    /// such record.
+    pub fn new(record: &RunRecord, redactor: &Redactor) -> Result<Self, ReportError> {
+        let json = serde_json::to_string(record)?;
+        let clean = scrub(&json, |text| clean(text, redactor));
+        Ok(Self(serde_json::from_str(&clean)?))
+    }
+}
+
+impl Deref for CleanRecord {
+    type Target = RunRecord;
+
+    fn deref(&self) -> &RunRecord {
+        &self.0
+    }
+}
+
+/// `text` without secrets and control characters.
+pub(crate) fn clean<'t>(text: &'t str, redactor: &Redactor) -> Cow<'t, str> {
+    match redactor.redact(text) {
+        Cow::Borrowed(text) => sanitize(text),
+        Cow::Owned(text) => Cow::Owned(sanitize(&text).into_owned()),
+    }
+}

@@ -1,0 +1,48 @@
+//! The files of a session.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use crate::clean::CleanRecord;
+use crate::{html, json, junit, markdown, strategy_metrics};
+
+/// A file that could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write `{}`", path.display())]
+pub struct FileError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// Writes every report into the session's directory `dir`, which must exist: the record
+/// (`test_execution_log.json`), the strategy's metric files, `junit.xml`, `report.html` and
+/// `summary.md`, readable for nobody else (0600). Returns their paths. Files of an earlier call are
+/// replaced.
+///
+/// # Errors
+///
+/// [`FileError`] for the first that could not be written; the others are written all the same.
+pub fn write_files(record: &CleanRecord, dir: &Path) -> Result<Vec<PathBuf>, FileError> {
+    let files: [(&str, String); 6] = [
+        ("test_execution_log.json", json(record)),
+        ("vpc_connector_metrics.json", strategy_metrics(record, "vpc")),
+        ("cloud_sql_operations.json", strategy_metrics(record, "cloudsql")),
+        ("junit.xml", junit(record)),
+        ("report.html", html(record)),
+        ("summary.md", markdown(record)),
+    ];
+    let written: Vec<_> = files.iter().map(|(name, text)| write(dir.join(name), text)).collect();
+    written.into_iter().collect()
+}
+
+fn write(path: PathBuf, text: &str) -> Result<PathBuf, FileError> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(&path).and_then(|mut file| file.write_all(text.as_bytes())) {
+        Ok(()) => Ok(path),
+        Err(source) => Err(FileError { path, source }),
+    }
+}

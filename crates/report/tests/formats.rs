@@ -1,0 +1,199 @@
+//! Every format of one rich record: what it looks like, and what must never be in it.
+
+mod common;
+
+use std::path::Path;
+
+use common::{CANARY, clean, lines, record, redactor};
+use shakedown_core::record::RunRecord;
+use shakedown_report::{
+    Live, Style, html, human, json, junit, markdown, strategy_metrics, write_files,
+};
+
+fn terminal(detail: bool, width: usize) -> String {
+    let style = Style { detail, width, ..Style::default() };
+    human(&clean(&record()), &style, Some(Path::new("reports/issue_1278_20250915_120000")))
+}
+
+fn live(color: bool) -> String {
+    let mut live = Live::new(redactor(), color);
+    let lines: Vec<_> = lines().iter().filter_map(|line| live.line(line)).collect();
+    lines.join("\n")
+}
+
+#[test]
+fn human_report() {
+    insta::assert_snapshot!(terminal(false, 100));
+}
+
+#[test]
+fn human_report_in_detail() {
+    insta::assert_snapshot!(terminal(true, 100));
+}
+
+#[test]
+fn live_lines() {
+    insta::assert_snapshot!(live(false));
+}
+
+#[test]
+fn json_report() {
+    insta::assert_snapshot!(json(&clean(&record())));
+}
+
+#[test]
+fn junit_report() {
+    insta::assert_snapshot!(junit(&clean(&record())));
+}
+
+#[test]
+fn markdown_report() {
+    insta::assert_snapshot!(markdown(&clean(&record())));
+}
+
+#[test]
+fn html_report() {
+    // One element a line, so that a change is readable.
+    insta::assert_snapshot!(html(&clean(&record())).replace("><", ">\n<"));
+}
+
+#[test]
+fn strategy_files() {
+    insta::assert_snapshot!(strategy_metrics(&clean(&record()), "cloudsql"));
+    assert_eq!(strategy_metrics(&clean(&record()), "smd"), "[]\n");
+}
+
+/// Every output there is, by name.
+fn outputs() -> Vec<(&'static str, String)> {
+    let record = clean(&record());
+    vec![
+        ("human", terminal(false, 100)),
+        ("detailed", terminal(true, 0)),
+        ("live", live(false)),
+        ("live in colour", live(true)),
+        ("json", json(&record)),
+        ("junit", junit(&record)),
+        ("markdown", markdown(&record)),
+        ("html", html(&record)),
+        ("metrics", strategy_metrics(&record, "cloudsql")),
+    ]
+}
+
+#[test]
+fn no_output_has_the_secret_or_a_control_character() {
+    for (name, text) in outputs() {
+        assert!(!text.contains(CANARY) && !text.contains("c4n4ry"), "{name}: {text}");
+        let control =
+            |c: char| c.is_control() && c != '\n' && !(c == '\x1b' && name.contains("colour"));
+        assert!(!text.contains(control), "{name}");
+        assert!(!text.contains('\u{202e}'), "{name}: a direction override");
+        assert!(!text.contains("\x1b[2J"), "{name}: clears the screen");
+    }
+}
+
+#[test]
+fn markup_of_strangers_is_only_text() {
+    let outputs = outputs();
+    let of = |wanted: &str| &outputs.iter().find(|(name, _)| *name == wanted).expect(wanted).1;
+    assert!(!of("html").contains("<script"), "escaped");
+    assert!(of("html").contains("default-src 'none'"));
+    assert!(!of("markdown").contains("<script"));
+    assert!(!of("markdown").replace("\\]", "").contains("]("), "no link");
+    assert!(!of("junit").contains("<script"));
+}
+
+#[test]
+fn junit_is_read_back_by_its_own_reader() {
+    let report =
+        quick_junit::Report::deserialize_from_str(&junit(&clean(&record()))).expect("valid");
+    assert_eq!((report.tests, report.failures, report.errors), (10, 1, 2));
+    let skipped: usize = report.test_suites.iter().map(|suite| suite.skipped).sum();
+    assert_eq!(skipped, 3, "skipped, blocked and not run");
+}
+
+#[test]
+fn json_is_a_record_again() {
+    let clean = clean(&record());
+    let back: RunRecord = serde_json::from_str(&json(&clean)).expect("a record");
+    assert_eq!(back, *clean);
+}
+
+#[test]
+fn nothing_is_wider_than_asked_but_what_has_no_spaces() {
+    let mut whole = 0;
+    for line in terminal(false, 70).lines().skip(2).filter(|line| !line.starts_with("Phase")) {
+        let longest = line.split_whitespace().map(str::len).max().unwrap_or(0);
+        assert!(line.chars().count() <= 70 || longest > 30, "{line}");
+        whole += usize::from(line.chars().count() > 50);
+    }
+    assert!(whole > 10, "lines are filled, not broken early");
+}
+
+#[test]
+fn colours_are_all_that_colour_adds() {
+    let style = Style { color: true, ..Style::default() };
+    let painted = human(&clean(&record()), &style, None);
+    let mut plain = String::new();
+    let mut rest = painted.as_str();
+    while let Some(start) = rest.find('\x1b') {
+        plain.push_str(&rest[..start]);
+        rest = rest[start..].split_once('m').expect("an SGR sequence").1;
+    }
+    plain.push_str(rest);
+    assert_eq!(plain, human(&clean(&record()), &Style::default(), None));
+}
+
+#[test]
+fn what_a_stranger_made_too_long_is_cut() {
+    let mut long = record();
+    long.remarks.push("x".repeat(100_000));
+    let text = human(&clean(&long), &Style::default(), None);
+    assert!(text.len() < 20_000 && text.contains("(99600 more bytes)"), "{}", text.len());
+}
+
+#[test]
+fn a_run_that_was_cut_off_says_so() {
+    let mut cut = record();
+    cut.elapsed_ms = None;
+    let text = human(&clean(&cut), &Style::default(), None);
+    assert!(text.starts_with("CUT OFF: "), "{text}");
+    assert!(html(&clean(&cut)).contains("cut off"));
+}
+
+#[test]
+fn all_files_are_written_and_nobody_else_reads_them() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let files = write_files(&clean(&record()), dir.path()).expect("written");
+    let names: Vec<_> = files.iter().filter_map(|f| f.file_name()?.to_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "test_execution_log.json",
+            "vpc_connector_metrics.json",
+            "cloud_sql_operations.json",
+            "junit.xml",
+            "report.html",
+            "summary.md"
+        ]
+    );
+    for file in &files {
+        let text = std::fs::read_to_string(file).expect("readable");
+        assert!(!text.contains("c4n4ry"), "{}", file.display());
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            let mode = std::fs::metadata(file).expect("there").permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{}", file.display());
+        }
+    }
+    let gone = dir.path().join("gone");
+    let error = write_files(&clean(&record()), &gone).expect_err("no such directory");
+    assert!(error.to_string().contains("test_execution_log.json"), "{error}");
+}
+
+#[test]
+fn a_number_json_has_no_word_for_is_an_error() {
+    let mut record = record();
+    record.plan.expected_ms = f64::NAN;
+    assert!(shakedown_report::CleanRecord::new(&record, &redactor()).is_err());
+}
