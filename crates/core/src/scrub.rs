@@ -28,12 +28,12 @@ pub fn scrub<'j>(json: &'j str, clean: impl for<'s> Fn(&'s str) -> Cow<'s, str>)
                 let inner = json[at + 1..end].trim_end_matches('"');
                 if json[end..].trim_start().starts_with(':') {
                     key = inner;
-                } else if !OURS.contains(&key) {
-                    if let Some(cleaned) = cleaned(&json[at..end], inner, &clean) {
-                        out.push_str(&json[copied..at]);
-                        out.push_str(&cleaned);
-                        copied = end;
-                    }
+                } else if !OURS.contains(&key)
+                    && let Some(cleaned) = cleaned(&json[at..end], inner, &clean)
+                {
+                    out.push_str(&json[copied..at]);
+                    out.push_str(&cleaned);
+                    copied = end;
                 }
                 at = end;
                 continue;

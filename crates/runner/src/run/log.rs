@@ -71,12 +71,12 @@ impl<'s> Log<'s> {
     }
 
     fn send(&mut self, line: &JournalLine) {
-        if let Err(error) = self.sink.emit(line) {
-            if !self.broken {
-                self.broken = true;
-                let text = format!("an event could not be written down: {error}");
-                self.record.apply(RunEvent::Remark { text });
-            }
+        if let Err(error) = self.sink.emit(line)
+            && !self.broken
+        {
+            self.broken = true;
+            let text = format!("an event could not be written down: {error}");
+            self.record.apply(RunEvent::Remark { text });
         }
     }
 }
