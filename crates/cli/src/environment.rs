@@ -6,7 +6,7 @@ use std::{env, fs};
 use anyhow::{Context as _, Result};
 use secrecy::SecretString;
 use shakedown_core::environment::{CredentialRef, Environment, Layer, LoadErrors, Source, load};
-use shakedown_core::{Credentials, Redactor, Registry, Tier};
+use shakedown_core::{Credentials, Redactor, Registry};
 
 use crate::args::EnvironmentArgs;
 use crate::exit::usage;
@@ -62,11 +62,6 @@ pub(crate) fn load_environment(args: &EnvironmentArgs, registry: &Registry) -> R
         notes: loaded.notes,
         missing,
     })
-}
-
-/// Whether the environment called `name` is a lab, which a command may have to start first.
-pub(crate) fn is_lab(args: &EnvironmentArgs, registry: &Registry) -> Result<bool> {
-    Ok(load_environment(args, registry)?.environment.identity.tier == Tier::Lab)
 }
 
 /// Whether `TESTING_MODE=staging_remote` forbids starting a lab.

@@ -48,10 +48,7 @@ fn no_colour() -> bool {
 
 /// How a report is laid out on standard output.
 pub(crate) fn style(detail: bool) -> Style {
-    let width = match indicatif::ProgressDrawTarget::stdout().width() {
-        Some(width) if io::stdout().is_terminal() => usize::from(width),
-        _ => 100,
-    };
+    let width = console::Term::stdout().size_checked().map_or(100, |(_, width)| width.into());
     Style { color: stdout_colour(), detail, width }
 }
 

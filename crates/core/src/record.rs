@@ -421,6 +421,10 @@ pub struct RunRecord {
     pub conditions: BTreeSet<Condition>,
     /// What was used of the budget.
     pub usage: Vec<Usage>,
+    /// The exit codes of the conditions, the one the program ended with first. Whoever chooses exit
+    /// codes fills it in; the runner leaves it empty.
+    #[serde(default)]
+    pub exit_codes: Vec<u8>,
 }
 
 impl RunRecord {
@@ -441,6 +445,7 @@ impl RunRecord {
             remarks: Vec::new(),
             conditions: BTreeSet::new(),
             usage: Vec::new(),
+            exit_codes: Vec::new(),
         }
     }
 

@@ -32,13 +32,6 @@ pub(super) fn codegen(root: &Path, registry: &Registry) -> Result<u8> {
     Ok(exit::PASSED)
 }
 
-/// How configuration schemas are made everywhere.
-pub(super) fn schema_generator() -> schemars::SchemaGenerator {
-    schemars::generate::SchemaSettings::draft2020_12()
-        .with(|settings| settings.inline_subschemas = true)
-        .into_generator()
-}
-
 fn probe_page(root: &Path, probe: &ProbeEntry) -> Result<String> {
     let meta = probe.meta;
     let source = root.join(probe.origin.file);

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use serde_json::{Map, Value, json};
-use shakedown_core::environment::TimeScale;
+use shakedown_core::environment::{TimeScale, config_schema};
 use shakedown_core::registry::{CheckFn, Origin, ProbeEntry, SchemaFn, Term};
 use shakedown_core::{Draw, Registry};
 
@@ -193,8 +193,7 @@ fn draws(draws: &[Draw]) -> Map<String, Value> {
 /// Adds where an entry comes from and how it is configured.
 fn configured(value: &mut Value, origin: Origin, schema: SchemaFn, check: CheckFn) {
     let (defaults, _) = check(toml::Table::new(), TimeScale::default());
-    let mut generator = super::codegen::schema_generator();
     value["origin"] = json!(origin);
     value["defaults"] = json!(defaults);
-    value["config_schema"] = schema(&mut generator).to_value();
+    value["config_schema"] = config_schema(schema);
 }

@@ -8,6 +8,7 @@ mod list;
 mod plan;
 mod run;
 
+#[cfg(test)]
 pub(crate) use run::selected_by;
 
 use anyhow::Result;

@@ -7,6 +7,7 @@ use anyhow::Result;
 use shakedown_core::clock;
 use shakedown_core::meta::{Category, RunPhase};
 use shakedown_core::record::Plan;
+use shakedown_core::redact::sanitize;
 use shakedown_core::registry::ProbeEntry;
 use shakedown_core::{Redactor, Registry};
 use shakedown_runner::{Ceiling, PlanOptions, Selection, select, session_id};
@@ -24,7 +25,7 @@ pub(super) fn plan(args: &RunArgs, registry: &Registry) -> Result<u8> {
     let plan = make(args, registry, &loaded)?;
     let text = match args.output_format {
         OutputFormat::Human | OutputFormat::Detailed => {
-            shakedown_report::plan(&plan, output::style(args.is_detailed()), &loaded.redactor)
+            loaded.redactor.redact(&sanitize(&render(&plan, args.is_detailed()))).into_owned()
         }
         OutputFormat::Json => {
             let text = serde_json::to_string_pretty(&plan)?;
@@ -174,5 +175,83 @@ impl RunArgs {
     /// Whether everything is to be shown.
     pub(super) fn is_detailed(&self) -> bool {
         self.verbose > 0 || self.output_format == OutputFormat::Detailed
+    }
+}
+
+/// A plan for people.
+fn render(plan: &Plan, detail: bool) -> String {
+    let target = &plan.target;
+    let mut text = format!(
+        "{} ({}, project {}), seen from {}\n",
+        target.environment,
+        target.tier.as_str(),
+        target.project,
+        target.vantage.as_str()
+    );
+    if let Some(database) = &target.database {
+        text.push_str(&format!("database {database}\n"));
+    }
+    if target.time_scale > 1 {
+        text.push_str(&format!("time scale {}: every duration is divided by it\n", target.time_scale));
+    }
+    text.push_str(&format!("session {}\n", plan.session_id));
+    let width = plan.probes.iter().map(|probe| probe.id.len()).max().unwrap_or(0);
+    let mut phase = None;
+    for probe in &plan.probes {
+        if phase != Some(probe.phase) {
+            phase = Some(probe.phase);
+            let limit = plan.phase_limits_ms[usize::from(probe.phase.number()) - 1];
+            text.push_str(&format!(
+                "\nPhase {}: {} (at most {})\n",
+                probe.phase.number(),
+                probe.phase.title(),
+                duration(limit)
+            ));
+        }
+        let draws: Vec<String> =
+            probe.draws.iter().map(|draw| format!("{} {}", draw.amount, draw.resource)).collect();
+        let draws = if draws.is_empty() { "draws nothing".to_owned() } else { draws.join(", ") };
+        text.push_str(&format!(
+            "  {:width$}  {:>6} of {:>6}  {draws}\n",
+            probe.id,
+            duration(probe.expected_ms),
+            duration(probe.timeout_ms),
+        ));
+        if detail {
+            text.push_str(&format!("  {:width$}  {}\n", "", probe.summary));
+        }
+        if let Some(why) = &probe.not_runnable {
+            text.push_str(&format!("  {:width$}  will not run: {why}\n", ""));
+        }
+    }
+    text.push_str("\nBeside them\n");
+    for part in plan.safety_checks.iter().chain(&plan.monitors) {
+        text.push_str(&format!("  {:width$}  {}\n", part.id, part.summary));
+    }
+    text.push_str("\nGuards\n");
+    for guard in &plan.guards {
+        let state = guard.not_armed.as_ref().map(|why| format!(" (not armed: {why})"));
+        text.push_str(&format!("  {}{}\n", guard.rule, state.unwrap_or_default()));
+    }
+    let budget: Vec<String> =
+        plan.budget.iter().map(|usage| format!("{} {}", usage.ceiling, usage.resource)).collect();
+    text.push_str(&format!(
+        "\nAt once at most {}.\nUsually {}, at worst {}; the run ends at {}.\n",
+        budget.join(", "),
+        duration(plan.expected_ms),
+        duration(plan.worst_ms),
+        duration(plan.run_limit_ms),
+    ));
+    for note in &plan.notes {
+        text.push_str(&format!("note: {note}\n"));
+    }
+    text
+}
+
+fn duration(ms: f64) -> String {
+    match ms / 1e3 {
+        s if s >= 120.0 => format!("{:.0}min", s / 60.0),
+        s if s >= 10.0 => format!("{s:.0}s"),
+        s => format!("{s:.1}s"),
     }
 }

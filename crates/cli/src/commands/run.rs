@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use shakedown_core::meta::RunPhase;
 use shakedown_core::record::{JournalLine, Plan, RunEvent, RunRecord};
 use shakedown_core::{Registry, Tier, clock};
+use shakedown_report::CleanRecord;
 use shakedown_runner::{FnSink, Interrupt, Journal, RunOptions, Tee};
 
 use super::plan;
@@ -105,7 +106,7 @@ async fn against(args: &RunArgs, registry: &Registry, loaded: &Loaded, plan: Pla
     let mut sink = Tee(vec![
         Box::new(journal),
         Box::new(FnSink(|line: &JournalLine| {
-            if let Some(text) = lines.line(&line.event) {
+            if let Some(text) = lines.line(line) {
                 progress.line(&text);
             }
             now.take(&line.event);
@@ -118,25 +119,23 @@ async fn against(args: &RunArgs, registry: &Registry, loaded: &Loaded, plan: Pla
         shakedown_runner::run(plan, registry, environment, credentials, options, &mut sink).await;
     drop(sink);
     progress.finish();
-    report(args, loaded, &record, &dir)
+    report(args, loaded, record, &dir)
 }
 
 /// Writes the files of the session and prints what was asked for.
-fn report(args: &RunArgs, loaded: &Loaded, record: &RunRecord, dir: &Path) -> Result<u8> {
-    let codes = exit::codes(&record.conditions, args.strict);
-    let redactor = &loaded.redactor;
-    shakedown_report::files(record, &codes, dir, args.collect_metrics, redactor)
-        .with_context(|| format!("cannot write the results into {}", dir.display()))?;
+fn report(args: &RunArgs, loaded: &Loaded, mut record: RunRecord, dir: &Path) -> Result<u8> {
+    record.exit_codes = exit::codes(&record.conditions, args.strict);
+    let code = record.exit_codes[0];
+    let record = CleanRecord::new(&record, &loaded.redactor)?;
+    shakedown_report::write_files(&record, dir)?;
     output::out(&match args.output_format {
-        OutputFormat::Json => shakedown_report::json(record, &codes, redactor),
-        OutputFormat::Junit => shakedown_report::junit(record, redactor),
+        OutputFormat::Json => shakedown_report::json(&record),
+        OutputFormat::Junit => shakedown_report::junit(&record),
         OutputFormat::Human | OutputFormat::Detailed => {
-            let style = output::style(args.is_detailed());
-            let text = shakedown_report::human(record, style, redactor);
-            format!("{text}\nEverything is in {}\n", dir.display())
+            shakedown_report::human(&record, &output::style(args.is_detailed()), Some(dir))
         }
     });
-    Ok(codes[0])
+    Ok(code)
 }
 
 /// A folder of its own for the session. Two runs in one second get two ids.

@@ -19,7 +19,7 @@ pub(crate) use layers::resolve as resolve_table;
 pub use layers::{CheckTable, Layer, Loaded, Owners, Source, load};
 pub use scale::TimeScale;
 #[cfg(feature = "register")]
-pub use schema::schema;
+pub use schema::{config_schema, schema};
 pub use tables::*;
 pub use url::{DatabaseUrl, DatabaseUrlError};
 

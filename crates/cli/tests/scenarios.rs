@@ -1,0 +1,112 @@
+//! Every scenario of the lab, played to the whole suite: the right probes fail at the right rung with
+//! the right typed error, nothing hangs, and the server itself never counted more of our connections
+//! than the budget allows.
+
+mod common;
+
+use common::{Played, play};
+use serde_json::Value;
+use shakedown_lab::Scenario;
+
+/// The database connections a run may hold at once (`safety.database_connections`).
+const BUDGET: u64 = 5;
+
+fn check(name: &str) {
+    let scenario = Scenario::find(name).expect("built in");
+    let Played { exit, run, truth } = play(name, &["--output-format", "json"]);
+    let context = format!("{name}: {run:#}");
+
+    for expected in &scenario.expect.probes {
+        let probe = find(&run, &expected.id);
+        let verdict = serde_json::to_value(expected.verdict).expect("a word");
+        assert_eq!(probe["verdict"], verdict, "{}: {context}", expected.id);
+        if let Some(error) = &expected.error {
+            let rung = expected.rung.map(|rung| serde_json::to_value(rung).expect("a word"));
+            let seen = faults(probe);
+            assert!(
+                seen.iter().any(|(at, code)| code == error
+                    && rung.as_ref().is_none_or(|rung| rung.as_str() == Some(at))),
+                "{}: expected {error} at {rung:?}, saw {seen:?}: {context}",
+                expected.id
+            );
+        }
+    }
+
+    // No probe was lost, none was aborted: nothing hung.
+    for probe in run["probes"].as_array().expect("a list") {
+        assert_ne!(probe["status"], "no-verdict", "{context}");
+    }
+    let failed = scenario.expect.probes.iter().any(|probe| {
+        serde_json::to_value(probe.verdict).expect("a word") == "fail"
+    });
+    assert_eq!(exit, if failed { 10 } else { 0 }, "{context}");
+
+    // What the server counted, sampled every 50 ms by the lab.
+    let applications = truth["postgres"]["applications"].as_object().expect("a map");
+    let ours: u64 = applications
+        .iter()
+        .filter(|(application, _)| application.starts_with("shakedown"))
+        .map(|(_, counts)| counts["max"].as_u64().expect("a count"))
+        .max()
+        .unwrap_or(0);
+    assert!(ours <= BUDGET, "{ours} connections of ours: {truth:#}");
+    let open: u64 = applications
+        .iter()
+        .filter(|(application, _)| application.starts_with("shakedown"))
+        .map(|(_, counts)| counts["now"].as_u64().expect("a count"))
+        .sum();
+    assert_eq!(open, 0, "sessions of ours were left: {truth:#}");
+}
+
+fn find<'r>(run: &'r Value, id: &str) -> &'r Value {
+    let probes = run["probes"].as_array().expect("a list");
+    probes.iter().find(|probe| probe["id"] == id).unwrap_or_else(|| panic!("{id} did not run"))
+}
+
+/// Rung and code of every fault a probe recorded.
+fn faults(probe: &Value) -> Vec<(String, String)> {
+    let steps = probe["steps"].as_array().into_iter().flatten();
+    let findings = probe["findings"].as_array().into_iter().flatten();
+    steps
+        .chain(findings)
+        .filter(|item| item["fault"].is_object())
+        .map(|item| {
+            let fault: shakedown_core::Fault =
+                serde_json::from_value(item["fault"].clone()).expect("a fault");
+            (item["rung"].as_str().unwrap_or_default().to_owned(), fault.code())
+        })
+        .collect()
+}
+
+macro_rules! scenarios {
+    ($($test:ident = $name:literal),+ $(,)?) => {
+        $(
+            #[test]
+            fn $test() {
+                check($name);
+            }
+        )+
+
+        #[test]
+        fn every_built_in_scenario_is_played() {
+            let played = [$($name),+];
+            for scenario in Scenario::built_in() {
+                assert!(played.contains(&scenario.name.as_str()), "{} is not", scenario.name);
+            }
+        }
+    };
+}
+
+scenarios! {
+    healthy = "healthy",
+    connector_saturated = "connector-saturated",
+    connector_egress_warmup = "connector-egress-warmup",
+    connector_drops = "connector-drops",
+    proxy_accepts_then_eof = "proxy-accepts-then-eof",
+    cloudsql_max_connections = "cloudsql-max-connections",
+    cloudsql_closed = "cloudsql-closed",
+    cloudsql_silent = "cloudsql-silent",
+    cloudsql_refused = "cloudsql-refused",
+    cloudsql_slow_auth = "cloudsql-slow-auth",
+    wrong_password = "wrong-password",
+}
