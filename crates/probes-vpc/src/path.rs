@@ -144,7 +144,7 @@ impl<'a> Dial<'a> {
                 Route::Unknown,
                 "`environment.vantage` does not say from where this run looks".into(),
             ),
-            Vantage::CloudRun => self.from_cloud_run(literal, lab),
+            Vantage::CloudRun => self.cloud_run_route(literal, lab),
             Vantage::Laptop | Vantage::Vpc => {
                 let outside = if self.vantage == Vantage::Vpc {
                     "a machine in the VPC network is there already; only serverless services take \
@@ -163,7 +163,7 @@ impl<'a> Dial<'a> {
         }
     }
 
-    fn from_cloud_run(&self, literal: Option<Literal>, lab: bool) -> (Route, String) {
+    fn cloud_run_route(&self, literal: Option<Literal>, lab: bool) -> (Route, String) {
         let vpc = self.vpc;
         if vpc.name.is_empty() && !lab {
             let why =

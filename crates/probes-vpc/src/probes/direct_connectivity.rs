@@ -82,6 +82,8 @@ shakedown_core::register_probe!(DirectConnectivity);
 /// What came of one way.
 struct Climbed {
     path: NetworkPath,
+    /// Whether a password was there to sign in with.
+    password: bool,
     steps: Vec<Step>,
     version: Option<String>,
 }
@@ -94,7 +96,7 @@ impl Climbed {
 
     fn finding(&self) -> Finding {
         match self.failed() {
-            Some(step) => read(&self.path, step),
+            Some(step) => read(&self.path, step, self.password),
             None => {
                 let rungs =
                     self.rungs().map(|step| format!("{} {:.1}", step.rung, step.elapsed_ms));
@@ -146,7 +148,7 @@ impl Probe for DirectConnectivity {
                 target::not_interrupted(ctx)?;
             }
             target::observe_steps(ctx, &target::database(), &steps);
-            climbed.push(Climbed { path, steps, version });
+            climbed.push(Climbed { path, password: pg.password.is_some(), steps, version });
         }
         Ok(outcome(climbed))
     }
@@ -182,8 +184,8 @@ fn outcome(climbed: Vec<Climbed>) -> Outcome {
 }
 
 /// What a failed step means on its path, what it is consistent with, and where to look next.
-fn read(path: &NetworkPath, step: &Step) -> Finding {
-    let (what, suggests, next) = reading(path, step);
+fn read(path: &NetworkPath, step: &Step, password: bool) -> Finding {
+    let (what, suggests, next) = reading(path, step, password);
     let finding = Finding::at(step, format!("{}: {what}", path.way)).next(next);
     match suggests {
         Some(cause) => finding.suggesting(cause),
@@ -193,7 +195,7 @@ fn read(path: &NetworkPath, step: &Step) -> Finding {
 
 type Reading = (&'static str, Option<Cause>, String);
 
-fn reading(path: &NetworkPath, step: &Step) -> Reading {
+fn reading(path: &NetworkPath, step: &Step, password: bool) -> Reading {
     use Way::{Socket, Tcp};
     let Some(fault) = &step.fault else { return ("failed", None, String::new()) };
     let os = match fault {
@@ -283,10 +285,15 @@ fn reading(path: &NetworkPath, step: &Step) -> Reading {
             "look at the instance's CPU, memory and log; if it is well, look for packets lost after \
              the handshake (MTU)",
         ),
-        (_, "auth", Fault::Protocol { .. }) => reading(
+        (_, "auth", Fault::Protocol { .. }) if !password => reading(
             "the database was reached; signing in needs something we do not have",
             Some(elsewhere::CONFIGURATION_ERROR),
             "set the credential that `database.credential` names",
+        ),
+        (_, "startup" | "auth", Fault::Protocol { .. } | Fault::TooLarge { .. }) => reading(
+            "somebody answered who does not speak PostgreSQL",
+            Some(elsewhere::CONFIGURATION_ERROR),
+            "check host and port: who listens there?",
         ),
         (_, "auth" | "ready" | "query", Fault::Timeout { .. }) => reading(
             "the database was reached and is too slow to let us in",
@@ -400,7 +407,12 @@ mod tests {
     fn climbed(way: Way, rungs: &[&str], fault: Option<Fault>) -> Climbed {
         let rungs: Vec<_> = rungs.iter().map(|&rung| (rung, 1.0)).collect();
         let steps = ladder(&rungs, fault);
-        Climbed { path: path(way, Vantage::CloudRun), steps, version: Some("15.4".into()) }
+        Climbed {
+            path: path(way, Vantage::CloudRun),
+            password: true,
+            steps,
+            version: Some("15.4".into()),
+        }
     }
 
     const ALL: &[&str] = &["connect", "startup", "auth", "ready", "query"];
@@ -434,7 +446,7 @@ mod tests {
         ];
         for (way, rung, fault, cause, words) in table {
             let steps = ladder(&[(rung, 1.0)], Some(fault.clone()));
-            let finding = read(&path(*way, Vantage::CloudRun), &steps[0]);
+            let finding = read(&path(*way, Vantage::CloudRun), &steps[0], true);
             let case = format!("{way} {rung} {fault:?}: {finding:?}");
             assert_eq!(finding.suggests.as_ref().map(Cause::as_str), *cause, "{case}");
             assert_eq!(finding.rung.as_deref(), Some(*rung), "{case}");
@@ -446,18 +458,29 @@ mod tests {
     }
 
     #[test]
+    fn who_breaks_the_protocol_at_auth_is_told_from_a_password_that_is_not_there() {
+        let fault = Fault::Protocol { message: "words".into() };
+        let step = &ladder(&[("auth", 1.0)], Some(fault))[0];
+        let said = |password| read(&path(Way::Tcp, Vantage::CloudRun), step, password).summary;
+        assert!(said(false).contains("needs something we do not have"), "{}", said(false));
+        assert!(said(true).contains("does not speak PostgreSQL"), "{}", said(true));
+    }
+
+    #[test]
     fn only_a_path_across_the_connector_suggests_its_egress() {
         #[cfg(target_os = "linux")]
         const NO_ROUTE: i32 = 113;
         #[cfg(not(target_os = "linux"))]
         const NO_ROUTE: i32 = 65;
         let step = &ladder(&[("connect", 1.0)], Some(os(NO_ROUTE)))[0];
-        let across = read(&path(Way::Tcp, Vantage::CloudRun), step);
+        let across = read(&path(Way::Tcp, Vantage::CloudRun), step, true);
         assert_eq!(across.suggests, Some(VPC_EGRESS));
-        let past = read(&path(Way::Tcp, Vantage::Laptop), step);
+        let past = read(&path(Way::Tcp, Vantage::Laptop), step, true);
         assert_eq!(past.suggests, None);
         let silent = &ladder(&[("connect", 1.0)], Some(TIMEOUT))[0];
-        assert!(!read(&path(Way::Tcp, Vantage::Laptop), silent).summary.contains("connector"));
+        assert!(
+            !read(&path(Way::Tcp, Vantage::Laptop), silent, true).summary.contains("connector")
+        );
     }
 
     #[test]

@@ -320,7 +320,8 @@ mod tests {
             purpose: "Cloud SQL".into(),
             assumed: Some("not a Cloud SQL range".into()),
         };
-        let judge = |tested| outcome("from here", None, vec![tested], &[range.clone()], 14);
+        let judge =
+            |tested| outcome("from here", None, vec![tested], std::slice::from_ref(&range), 14);
 
         let fine = judge(climbed(None, Some(14)));
         assert_eq!(fine.verdict, Verdict::Pass);
