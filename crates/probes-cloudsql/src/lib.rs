@@ -43,4 +43,4 @@ pub mod probes;
 mod server;
 
 pub use maintenance::{MaintenanceWindow, MaintenanceWindowError};
-pub use section::{AuthProxy, Availability, CloudSql, MachineType, documented_max_connections};
+pub use section::{AuthProxy, CloudSql, MachineType, documented_max_connections};

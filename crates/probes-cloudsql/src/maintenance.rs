@@ -20,21 +20,12 @@ pub struct MaintenanceWindow {
 }
 
 /// A text that is not a maintenance window.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is not a maintenance window: write \"Sunday 06:00-07:00 UTC\", a day and two different \
+     times in UTC"
+)]
 pub struct MaintenanceWindowError(String);
-
-impl fmt::Display for MaintenanceWindowError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "`{}` is not a maintenance window: write \"Sunday 06:00-07:00 UTC\", a day and two \
-             different times in UTC",
-            self.0
-        )
-    }
-}
-
-impl std::error::Error for MaintenanceWindowError {}
 
 impl MaintenanceWindow {
     /// Whether `at` lies within it. The end does not.

@@ -46,9 +46,8 @@ pub struct CloudSql {
     /// How long the application's pool lets a caller wait for a connection, when that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub acquire_timeout: Option<Setting<Span>>,
-    /// Whether a second zone holds the data too.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub high_availability: Option<Availability>,
+    /// Whether and how a second zone holds the data too, in words: `regional persistent disk`.
+    pub high_availability: String,
     /// How it is backed up, in words: `automated daily`.
     pub backup: String,
     /// When Google may take it down: `"Sunday 06:00-07:00 UTC"`.
@@ -79,7 +78,7 @@ impl Default for CloudSql {
             ),
             application_instances: Setting::assumed(1, "the strategy does not say how many run"),
             acquire_timeout: None,
-            high_availability: None,
+            high_availability: String::new(),
             backup: String::new(),
             maintenance_window: None,
             auth_proxy: AuthProxy::default(),
@@ -157,17 +156,6 @@ impl Default for AuthProxy {
     fn default() -> Self {
         Self { path: "cloud-sql-proxy".into(), private_ip: false }
     }
-}
-
-/// Whether a second zone holds the data, in the API's words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "register", derive(schemars::JsonSchema))]
-#[serde(rename_all = "lowercase")]
-pub enum Availability {
-    /// Two zones of a region (the strategy's "regional persistent disk").
-    Regional,
-    /// One zone.
-    Zonal,
 }
 
 /// A machine type, for example `db-custom-2-7680`.
@@ -257,7 +245,7 @@ mod tests {
             reserved_connections = 3
             application_instances = { value = 20, assumed = "a guess" }
             acquire_timeout = "30s"
-            high_availability = "regional"
+            high_availability = "regional persistent disk"
             backup = "automated daily"
             maintenance_window = "Sunday 06:00-07:00 UTC"
             auth_proxy = { path = "/usr/local/bin/cloud-sql-proxy", private_ip = true }
@@ -290,7 +278,6 @@ mod tests {
             "machine_type = \"n1-standard-1\"",
             "machine_type = \"db-custom-2\"",
             "maintenance_window = \"weekends\"",
-            "high_availability = \"yes\"",
             "instances = 3",
         ] {
             assert!(toml::from_str::<CloudSql>(text).is_err(), "{text}");
