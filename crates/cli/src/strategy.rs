@@ -396,10 +396,9 @@ mod tests {
     #[test]
     fn the_issues_pattern_selects_all_and_the_narrower_one_fewer() {
         let registry = Registry::linked().expect("no duplicates");
-        let count = |pattern: &str| {
-            let args = ["-k", pattern];
-            let command =
-                StrategyCommand { step: "", title: "", original: "", arguments: &args };
+        let count = |pattern: &'static str| {
+            let arguments: &'static [&'static str] = Box::leak(Box::new(["-k", pattern]));
+            let command = StrategyCommand { step: "", title: "", original: "", arguments };
             commands::selected_by(&command, &registry).len()
         };
         assert_eq!(count("*issue_1278*"), registry.probes().count());

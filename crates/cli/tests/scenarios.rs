@@ -45,14 +45,14 @@ fn check(name: &str) {
     let applications = truth["postgres"]["applications"].as_object().expect("a map");
     let ours: u64 = applications
         .iter()
-        .filter(|(application, _)| application.starts_with("shakedown"))
+        .filter(|(application, _)| application.starts_with("shakedown/"))
         .map(|(_, counts)| counts["max"].as_u64().expect("a count"))
         .max()
         .unwrap_or(0);
     assert!(ours <= BUDGET, "{ours} connections of ours: {truth:#}");
     let open: u64 = applications
         .iter()
-        .filter(|(application, _)| application.starts_with("shakedown"))
+        .filter(|(application, _)| application.starts_with("shakedown/"))
         .map(|(_, counts)| counts["now"].as_u64().expect("a count"))
         .sum();
     assert_eq!(open, 0, "sessions of ours were left: {truth:#}");

@@ -1,4 +1,5 @@
-//! The order of probes: by phase, what provides a fact before what needs it, then by id.
+//! The order of probes: by phase, what provides a fact before what needs it and before what does not
+//! care, then by id.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,6 +23,11 @@ pub(crate) fn order<'p>(
     Ok(ordered)
 }
 
+/// What provides a fact comes first: if it fails, the reader should meet that before anything else.
+fn rank(meta: &ProbeMeta) -> (bool, &'static str) {
+    (meta.provides.is_empty(), meta.id)
+}
+
 fn order_phase<'p>(
     probes: &BTreeMap<&'static str, &'p ProbeMeta>,
 ) -> Result<Vec<&'p ProbeMeta>, Vec<&'static str>> {
@@ -43,13 +49,13 @@ fn order_phase<'p>(
             }
         }
         if open == 0 {
-            ready.insert(meta.id);
+            ready.insert(rank(meta));
         } else {
             waits.insert(meta.id, open);
         }
     }
     let mut ordered = Vec::with_capacity(probes.len());
-    while let Some(id) = ready.pop_first() {
+    while let Some((_, id)) = ready.pop_first() {
         let meta = probes[id];
         ordered.push(meta);
         for fact in meta.provides {
@@ -63,7 +69,7 @@ fn order_phase<'p>(
                     *open -= 1;
                     if *open == 0 {
                         waits.remove(id);
-                        ready.insert(id);
+                        ready.insert(rank(probes[id]));
                     }
                 }
             }
