@@ -5,6 +5,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "printing is what tasks do")]
 
+mod bench;
 mod codegen;
 mod kill_test;
 mod new_probe;
@@ -26,6 +27,7 @@ enum Task {
     Tidy(tidy::Tidy),
     NewProbe(new_probe::NewProbe),
     KillTest(kill_test::KillTest),
+    Bench(bench::Bench),
 }
 
 fn main() -> ExitCode {
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         Task::Tidy(task) => done(task.run()),
         Task::NewProbe(task) => done(task.run()),
         Task::KillTest(task) => done(task.run()),
+        Task::Bench(task) => done(task.run()),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -30,8 +30,14 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("shakedown-bench", BENCHED, &[]),
 ];
 const PROBE_TESTS: &[&str] = &["shakedown-testkit", "shakedown-lab"];
-const BENCHED: &[&str] =
-    &["shakedown-core", "shakedown-wire", "shakedown-runner", "shakedown-report", "shakedown-lab"];
+const BENCHED: &[&str] = &[
+    "shakedown-core",
+    "shakedown-lab",
+    "shakedown-report",
+    "shakedown-runner",
+    "shakedown-testkit",
+    "shakedown-wire",
+];
 const EVERYTHING: &[&str] = &[
     "shakedown-analyzer",
     "shakedown-core",
