@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use common::{Ran, environment, run_in};
-use shakedown_core::Verdict;
-use shakedown_probes_vpc as _;
+use shakedown_core::{Probe, ProbeCtx, ProbeError, ProbeSpec, Verdict};
+use shakedown_probes_vpc::probes::{ConnectorCapacity, DirectConnectivity, ServiceEndpoints};
 use shakedown_testkit::{Act, Authority, Identity, Peer, Script};
 
 const BASE: &str = "[environment]\ntier = \"lab\"\nvantage = \"cloud-run\"\n\
@@ -247,4 +247,36 @@ async fn without_a_target_there_is_no_question() {
         let reason = ran.skipped().unwrap_or_default();
         assert!(reason.starts_with("not configured: set "), "{id}: {reason}");
     }
+}
+
+#[tokio::test]
+async fn probes_run_embedded_without_registry_and_runner() {
+    async fn embedded<P: ProbeSpec>(ctx: &ProbeCtx) -> Result<Verdict, ProbeError> {
+        P::from_config(P::Config::default()).run(ctx).await.map(|outcome| outcome.verdict)
+    }
+    let nobody = Peer::refused().await;
+    let (database, service) = (
+        database("127.0.0.1", nobody.port()),
+        format!("[services.backend]\nurl = \"http://127.0.0.1:{}\"\n", nobody.port()),
+    );
+    let ctx = ProbeCtx::builder(environment(&[BASE, &database, &service])).build();
+    assert_eq!(embedded::<DirectConnectivity>(&ctx).await.unwrap(), Verdict::Fail);
+    assert_eq!(embedded::<ConnectorCapacity>(&ctx).await.unwrap(), Verdict::Fail);
+    assert_eq!(embedded::<ServiceEndpoints>(&ctx).await.unwrap(), Verdict::Fail);
+}
+
+#[tokio::test]
+async fn a_cancelled_probe_ends_without_a_verdict() {
+    let silent = Peer::start(Script::silent()).await;
+    let text = database("127.0.0.1", silent.port());
+    let ctx = ProbeCtx::builder(environment(&[BASE, &text])).build();
+    let cancel = ctx.cancelled().clone();
+    let probe = DirectConnectivity::from_config(Default::default());
+    let (outcome, ()) = tokio::join!(probe.run(&ctx), async {
+        while silent.connections() == 0 {
+            tokio::task::yield_now().await;
+        }
+        cancel.cancel();
+    });
+    assert!(matches!(outcome, Err(ProbeError::Interrupted(_))), "{outcome:?}");
 }

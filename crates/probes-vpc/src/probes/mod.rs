@@ -1,10 +1,14 @@
-//! The probes of phase 1. Each file is one probe; its module page is the user's page.
+//! The probes of phase 1. A file with a public type is one probe; its module page is the user's
+//! page.
 
 mod connector_capacity;
 mod direct_connectivity;
 mod network_requirements;
+mod reading;
 mod scaling_delay;
 mod service_endpoints;
+mod stage;
+mod step;
 mod target;
 mod throughput;
 
@@ -15,5 +19,5 @@ pub use scaling_delay::{ScalingDelay, ScalingDelayConfig};
 pub use service_endpoints::{ServiceEndpoints, ServiceEndpointsConfig};
 pub use throughput::{Throughput, ThroughputConfig};
 
-pub use connector_capacity::{CONNECTOR_STAGE, CONNECTOR_STAGE_META};
-pub use scaling_delay::{SCALING_STEP, SCALING_STEP_META};
+pub use stage::{CONNECTOR_STAGE, CONNECTOR_STAGE_META};
+pub use step::{SCALING_STEP, SCALING_STEP_META};
