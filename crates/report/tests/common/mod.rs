@@ -20,20 +20,20 @@ use shakedown_core::units::Provenance;
 use shakedown_report::CleanRecord;
 
 /// A password that must appear nowhere.
-pub const CANARY: &str = "c4n4ry(p@ss)/w0rd";
+pub(crate) const CANARY: &str = "c4n4ry(p@ss)/w0rd";
 
 /// What a server might answer to take over a terminal, a page or a build log.
-pub const HOSTILE: &str = "<script>alert(1)</script> \u{1b}[2J\u{1b}]0;owned\u{7} [click](http://evil.example) ]]> \u{202e}gpj.exe | `x`";
+pub(crate) const HOSTILE: &str = "<script>alert(1)</script> \u{1b}[2J\u{1b}]0;owned\u{7} [click](http://evil.example) ]]> \u{202e}gpj.exe | `x`";
 
-pub fn redactor() -> Redactor {
+pub(crate) fn redactor() -> Redactor {
     Redactor::from_secrets([CANARY])
 }
 
-pub fn clean(record: &RunRecord) -> CleanRecord {
+pub(crate) fn clean(record: &RunRecord) -> CleanRecord {
     CleanRecord::new(record, &redactor()).expect("finite numbers only")
 }
 
-pub fn at(ms: i64) -> Timestamp {
+pub(crate) fn at(ms: i64) -> Timestamp {
     Timestamp::from_millisecond(1_757_937_600_000 + ms).expect("in range")
 }
 
@@ -53,7 +53,7 @@ fn planned(id: &str, phase: RunPhase, summary: &str) -> PlannedProbe {
     }
 }
 
-pub fn plan() -> Plan {
+pub(crate) fn plan() -> Plan {
     use RunPhase::{Database, Impact, Network, Startup};
     let mut twice =
         planned("cloudsql.pool-limit", Database, "the pool never draws more than its limit");
@@ -310,7 +310,7 @@ fn samples() -> Vec<StampedSample> {
 }
 
 /// The events of the run.
-pub fn events() -> Vec<RunEvent> {
+pub(crate) fn events() -> Vec<RunEvent> {
     let check = |after, checks| CheckRecord { by: "cloudsql.safety".into(), after, checks };
     let mut events = vec![
         RunEvent::RunStarted { schema: "shakedown.run/1".into(), plan: Box::new(plan()) },
@@ -375,12 +375,12 @@ pub fn events() -> Vec<RunEvent> {
     events
 }
 
-pub fn lines() -> Vec<JournalLine> {
+pub(crate) fn lines() -> Vec<JournalLine> {
     let line = |(index, event)| JournalLine { seq: index as u64 + 1, at: at(0), event };
     events().into_iter().enumerate().map(line).collect()
 }
 
-pub fn record() -> RunRecord {
+pub(crate) fn record() -> RunRecord {
     let mut record = RunRecord::new(plan(), at(0));
     events().into_iter().for_each(|event| record.apply(event));
     record

@@ -95,7 +95,7 @@ impl Run<'_> {
             Waited::Done(Ok(answer)) => return Ok(answer),
             Waited::Done(Err(error)) => {
                 self.conditions.insert(Condition::Internal);
-                join_text(error)
+                return Err(join_text(error));
             }
             Waited::Due => format!("no answer within {}", Span(limit)),
             Waited::Halted | Waited::Aborted => self.why_halted(),

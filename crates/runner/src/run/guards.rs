@@ -296,3 +296,6 @@ impl Run<'_> {
         self.heed_guards(notices);
     }
 }
+
+#[cfg(test)]
+mod tests;

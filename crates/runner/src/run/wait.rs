@@ -67,7 +67,6 @@ impl Run<'_> {
         heed: Heed,
     ) -> Waited<F::Output> {
         loop {
-            // The due moment itself counts as time left, so that what is ready then is still taken.
             let limit = if heed == Heed::Halt { due.min(self.deadline().0) } else { due };
             if heed >= Heed::Abort && self.is_aborted() {
                 return Waited::Aborted;
