@@ -149,7 +149,7 @@ pub(super) fn request(
             exit::usage(format!("{error:#}"))
         })?,
         settings: settings(environment),
-        time_scale: TimeScale::new(time_scale)?,
+        time_scale: TimeScale::new(time_scale).map_err(exit::usage)?,
         pg_bin: binaries(pg_bin)?,
         tmp: PathBuf::from(LABS),
     })

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use shakedown_core::meta::RunPhase;
+use shakedown_core::meta::{Category, RunPhase};
 use shakedown_core::record::{JournalLine, Plan, RunEvent, RunRecord};
 use shakedown_core::{Registry, Tier, clock};
 use shakedown_report::CleanRecord;
@@ -37,7 +37,8 @@ pub(super) fn run(args: RunArgs, registry: &Registry) -> Result<u8> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let code = if tier == Tier::Lab && args.environment.lab_dir.is_none() {
+    let on_network = plan.probes.iter().any(|probe| probe.category != Category::Unit);
+    let code = if tier == Tier::Lab && args.environment.lab_dir.is_none() && on_network {
         if remote_only() {
             return Err(usage("TESTING_MODE=staging_remote means no lab: choose another --env"));
         }
