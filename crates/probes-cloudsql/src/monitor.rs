@@ -137,7 +137,8 @@ impl MonitorSpec for Instance {
                 "cloudsql.sessions_by_application",
                 None,
                 CONNECTIONS,
-                "client sessions of the instance by application_name, from pg_stat_activity",
+                "client sessions of the instance by application_name, ours together as `shakedown`, from \
+                 pg_stat_activity",
             ),
             metric(
                 "cloudsql.waits",
@@ -306,7 +307,12 @@ fn pool_utilization(
 }
 
 fn by_application(config: &InstanceConfig, sessions: &Sessions) -> Vec<Sample> {
-    let mut counts = sessions.by(|group| Some(group.application.clone()));
+    let name = |group: &Group| {
+        // One series for all of ours: their names hold process ids.
+        let ours = group.is_shakedown().then(|| PgTarget::APPLICATION.to_owned());
+        Some(ours.unwrap_or_else(|| group.application.clone()))
+    };
+    let mut counts = sessions.by(name);
     let rest: u32 = counts.iter().skip(config.applications).map(|(_, sessions)| sessions).sum();
     counts.truncate(config.applications);
     if rest > 0 {
@@ -457,5 +463,9 @@ mod tests {
         let sampled = by_application(&InstanceConfig::default(), &Sessions(groups));
         assert_eq!(sampled.len(), 21);
         assert_eq!(*value(&sampled, &SESSIONS_BY_APPLICATION, "(others)"), Reading::Value(20.0));
+        let ours = ["shakedown", "shakedown/a", "shakedown/b/7/pool"];
+        let ours = ours.map(|name| group(name, Some("idle"), 2)).to_vec();
+        let sampled = by_application(&InstanceConfig::default(), &Sessions(ours));
+        assert_eq!(*value(&sampled, &SESSIONS_BY_APPLICATION, "shakedown"), Reading::Value(6.0));
     }
 }
