@@ -33,7 +33,16 @@ impl Authority {
     ///
     /// When the system gives no randomness.
     pub fn new() -> Self {
-        let mut params = params(&[], "shakedown test authority");
+        Self::called("shakedown test authority")
+    }
+
+    /// A new authority of another name. One of the same name but another key is a different fault.
+    ///
+    /// # Panics
+    ///
+    /// As [`Authority::new`].
+    pub fn called(name: &str) -> Self {
+        let mut params = params(&[], name);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
         let key = KeyPair::generate().expect("a key");
@@ -97,7 +106,7 @@ impl Authority {
         let key = KeyPair::generate().expect("a key");
         let stranger;
         let issuer = if identity == Identity::Stranger {
-            stranger = Self::new();
+            stranger = Self::called("another authority");
             &stranger.0
         } else {
             &self.0

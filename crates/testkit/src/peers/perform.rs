@@ -72,6 +72,12 @@ async fn perform_one<S: AsyncRead + AsyncWrite + Unpin>(
         }
         Act::Read(count) => stream.read_exact(&mut vec![0; *count]).await.map(drop),
         Act::ReadHead => read_head(stream).await.map(drop),
+        Act::EchoHead => {
+            let head = read_head(stream).await?;
+            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{head}", head.len());
+            stream.write_all(answer.as_bytes()).await?;
+            stream.flush().await
+        }
         Act::Drip { bytes, every } => loop {
             for byte in bytes {
                 tokio::time::sleep(*every).await;

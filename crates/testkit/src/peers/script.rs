@@ -17,6 +17,8 @@ pub enum Act {
     Read(usize),
     /// Reads up to and including the empty line that ends an HTTP head.
     ReadHead,
+    /// Reads an HTTP head and answers 200 with that head as the body.
+    EchoHead,
     /// Sends this again and again, a byte each time so long has passed, for ever.
     Drip {
         /// What to send.

@@ -19,7 +19,7 @@ use super::meter::{Meter, Metered};
 use super::statements::Statement;
 use super::target::PgTarget;
 use crate::bounds::Bounds;
-use crate::climb::{CLOSE_LIMIT, peer_is_gone, quoted};
+use crate::climb::{CLOSE_LIMIT, quoted};
 
 /// The half of the client library that reads and writes the socket.
 pub(crate) type Driver = tokio_postgres::Connection<Metered, NoTlsStream>;
@@ -192,7 +192,7 @@ impl PgConnection {
             let socket = meter.seen().returned.take();
             match socket {
                 Some(mut socket) => socket.wait_for_end(CLOSE_LIMIT).await,
-                None => meter.seen().fault.as_ref().is_some_and(peer_is_gone),
+                None => false,
             }
         };
         let gone = tokio::time::timeout(CLOSE_LIMIT, farewell).await.unwrap_or(false);
@@ -231,23 +231,24 @@ impl PgConnection {
                 // Sent in one go with the statement. A platform that cannot do it says so; the
                 // session is as good without.
                 let rows = each_row(client, statement, typed, &mut each);
-                future::join(client.batch_execute(prelude), rows).await.1
+                let (prelude, rows) = future::join(client.batch_execute(prelude), rows).await;
+                rows.map_err(|error| the_servers_word(error, prelude.err()))
             } else {
                 each_row(client, statement, typed, &mut each).await
             }
         };
-        match bounds.run(limit, driven(answer, driver)).await {
+        match bounds.run(limit, driven(answer, driver, meter)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => {
                 let fault = fault_of(&error, meter);
                 if error.as_db_error().is_none() {
-                    end(driver, meter);
+                    end(driver, meter, &fault);
                 }
                 Err(fault)
             }
             Err(fault) => {
                 // The answer may still be on its way: nothing more can be asked here.
-                end(driver, meter);
+                end(driver, meter, &fault);
                 meter.seen().fault.get_or_insert(fault.clone());
                 Err(fault)
             }
@@ -264,11 +265,26 @@ impl fmt::Debug for PgConnection {
     }
 }
 
-/// Ends a session that is of no more use, and closes its socket.
-fn end(driver: &mut Option<Driver>, meter: &Meter) {
+/// The error of the two that is the server's answer: its last word may have come in answer to the
+/// first statement of two.
+fn the_servers_word(
+    error: tokio_postgres::Error,
+    first: Option<tokio_postgres::Error>,
+) -> tokio_postgres::Error {
+    match first {
+        Some(first) if error.as_db_error().is_none() && first.as_db_error().is_some() => first,
+        _ => error,
+    }
+}
+
+/// Ends a session that is of no more use. Its socket stays, to see the server's end of it, where the
+/// server is ending it; otherwise it is closed at once.
+fn end(driver: &mut Option<Driver>, meter: &Meter, fault: &Fault) {
     *driver = None;
-    let socket = meter.seen().returned.take();
-    drop(socket);
+    if !matches!(fault, Fault::Closed | Fault::Reset | Fault::Sql { .. }) {
+        let socket = meter.seen().returned.take();
+        drop(socket);
+    }
 }
 
 async fn each_row(
@@ -286,7 +302,7 @@ async fn each_row(
 }
 
 /// Runs `work`, and the driver beside it, until `work` ends.
-async fn driven<W: Future>(work: W, driver: &mut Option<Driver>) -> W::Output {
+async fn driven<W: Future>(work: W, driver: &mut Option<Driver>, meter: &Meter) -> W::Output {
     let mut work = pin!(work);
     poll_fn(|cx| {
         loop {
@@ -294,10 +310,13 @@ async fn driven<W: Future>(work: W, driver: &mut Option<Driver>) -> W::Output {
                 return Poll::Ready(output);
             }
             let Some(running) = driver else { return Poll::Pending };
-            if Pin::new(running).poll(cx).is_pending() {
-                return Poll::Pending;
+            let Poll::Ready(ended) = Pin::new(running).poll(cx) else { return Poll::Pending };
+            // The session has ended, perhaps with a last word of the server's. Without its driver,
+            // the work ends upon the next poll.
+            if let Err(error) = ended {
+                let fault = fault_of(&error, meter);
+                meter.seen().fault = Some(fault);
             }
-            // The session has ended; without its driver, the work ends upon the next poll.
             *driver = None;
         }
     })

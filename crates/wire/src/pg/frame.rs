@@ -158,3 +158,100 @@ impl Frame {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(body.len() + 4).unwrap();
+        [&[kind], &length.to_be_bytes()[..], body].concat()
+    }
+
+    /// A login as a server sends it, and a query's answer.
+    fn session() -> Vec<u8> {
+        [
+            message(b'R', b"\0\0\0\x0aSCRAM-SHA-256\0\0"),
+            message(b'R', b"\0\0\0\x0br=abc,s=c2FsdA==,i=4096"),
+            message(b'R', b"\0\0\0\x0cv=AAAA"),
+            message(b'R', b"\0\0\0\0"),
+            message(b'S', b"server_version\x0015.4\0"),
+            message(b'K', b"\0\0\x04\xfe\0\0\0\x01"),
+            message(b'Z', b"I"),
+            message(b'D', b"\0\x01\0\0\0\x01x"),
+            message(b'Z', b"I"),
+        ]
+        .concat()
+    }
+
+    fn follow(pieces: &[&[u8]]) -> (Vec<Event>, Result<(), Fault>) {
+        let (mut frame, mut events) = (Frame::default(), Vec::new());
+        for piece in pieces {
+            if let Err(fault) = frame.follow(piece, |event| events.push(event)) {
+                return (events, Err(fault));
+            }
+        }
+        (events, Ok(()))
+    }
+
+    #[track_caller]
+    fn check(bytes: &[u8], code: &str) {
+        let (_, result) = follow(&[bytes]);
+        assert_eq!(result.map_or_else(|fault| fault.code(), |()| "ok".into()), code);
+    }
+
+    #[test]
+    fn what_is_accepted_and_what_is_not() {
+        check(&session(), "ok");
+        check(&message(b'E', b"SFATAL\0\0"), "ok");
+        check(b"HTTP/1.1 400 Bad Request", "protocol");
+        // A row before the session is ready.
+        check(&message(b'D', b"\0\0"), "protocol");
+        // Lengths that are shorter than themselves, or than what they must hold.
+        check(b"S\0\0\0\x03", "protocol");
+        check(b"R\0\0\0\x05x", "ok");
+        check(b"R\0\0\0\x05xyzw", "protocol");
+        check(b"R\x3b\x9a\xca\0aaaa", "too-large");
+        check(b"E\0\x10\0\x01", "too-large");
+        check(b"E\0\x10\0\0", "ok");
+        check(&message(b'R', &[b"\0\0\0\x0b", &[b'r'; 3000][..]].concat()), "too-large");
+        check(&message(b'R', b"\0\0\0\x0br=a,s=b,i=200001"), "protocol");
+        check(&message(b'R', b"\0\0\0\x0br=a,s=b,i=200000"), "ok");
+    }
+
+    #[test]
+    fn a_refusal_is_no_answer_to_the_start_up() {
+        let (events, _) = follow(&[&message(b'E', b"SFATAL\0\0")]);
+        assert!(events.is_empty());
+    }
+
+    proptest! {
+        /// However the bytes are cut, the same is seen in them.
+        #[test]
+        fn pieces_do_not_matter(cuts in prop::collection::vec(0usize..180, 0..20)) {
+            let session = session();
+            let mut cuts: Vec<_> = cuts.into_iter().map(|cut| cut.min(session.len())).collect();
+            cuts.extend([0, session.len()]);
+            cuts.sort_unstable();
+            let pieces: Vec<_> = cuts.windows(2).map(|cut| &session[cut[0]..cut[1]]).collect();
+            let expected = vec![
+                Event::Answered,
+                Event::Authenticated,
+                Event::Backend(1278),
+                Event::Ready,
+                Event::Ready,
+            ];
+            prop_assert_eq!(follow(&pieces), (expected, Ok(())));
+        }
+
+        /// Nothing that comes makes it panic or keep more than a SASL message.
+        #[test]
+        fn anything_may_come(bytes in prop::collection::vec(any::<u8>(), 0..4096)) {
+            let mut frame = Frame::default();
+            let _ = frame.follow(&bytes, |_| {});
+            prop_assert!(frame.sasl.map_or(0, |sasl| sasl.len()) <= SASL_CAP);
+        }
+    }
+}
