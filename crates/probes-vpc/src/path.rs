@@ -176,8 +176,10 @@ impl<'a> Dial<'a> {
         let (kind, said) = match literal {
             Some(Literal::Private) => (AddressKind::Private, "the address is private"),
             Some(Literal::Public) => (AddressKind::Public, "the address is public"),
-            Some(Literal::Loopback) if lab && vpc.database_address == AddressKind::Unknown => {
-                (AddressKind::Private, "the lab's connector listens on loopback")
+            Some(Literal::Loopback) | None
+                if lab && vpc.database_address == AddressKind::Unknown =>
+            {
+                (AddressKind::Private, "the lab has no way past its connector")
             }
             _ => (vpc.database_address, "`vpc.database_address` says so"),
         };
@@ -239,10 +241,13 @@ impl NetworkPath {
 
     /// Vantage and path in one sentence.
     pub fn statement(&self) -> String {
+        let at = match self.way {
+            Way::Socket => "at the socket",
+            Way::Tcp => "over TCP at",
+        };
         format!(
-            "from vantage {} the database is dialled over {} ({}), {}: {}",
+            "from vantage {} the database is dialled {at} {}, {}: {}",
             self.vantage.as_str(),
-            self.way,
             self.target,
             self.route.describe(),
             self.why
@@ -357,6 +362,8 @@ mod tests {
             (CloudRun, Staging, "127.0.0.1", PRIVATE, "public", Route::PublicAddress),
             (CloudRun, Staging, "127.0.0.1", PRIVATE, "unknown", Route::Unknown),
             (CloudRun, Lab, "127.0.0.1", UNSET, "unknown", Route::Connector),
+            (CloudRun, Lab, SOCKET, UNSET, "unknown", Route::Connector),
+            (CloudRun, Lab, SOCKET, PRIVATE, "public", Route::PublicAddress),
             // Nobody else takes the connector.
             (Laptop, Staging, SOCKET, ALL, "private", Route::LocalProxy),
             (Laptop, Staging, "127.0.0.1", ALL, "private", Route::LocalProxy),
@@ -406,7 +413,7 @@ mod tests {
         assert!(unknown.finding().next.is_some());
         assert_eq!(
             through.statement(),
-            "from vantage cloud-run the database is dialled over TCP (10.0.0.5:5432), into the VPC \
+            "from vantage cloud-run the database is dialled over TCP at 10.0.0.5:5432, into the VPC \
              through the connector: egress is all-traffic"
         );
     }

@@ -69,6 +69,15 @@ impl Attempt {
         }
     }
 
+    /// Whether whoever is on the far side spoke to the end, be it an error message.
+    pub(crate) fn is_answered(&self) -> bool {
+        match &self.reach {
+            Reach::Answered => true,
+            Reach::AnsweredThen(step) => matches!(step.fault, Some(Fault::Sql { .. })),
+            Reach::Unanswered(_) => false,
+        }
+    }
+
     /// When it ended, in milliseconds since the series began.
     pub(crate) fn ended_ms(&self) -> f64 {
         self.at_ms + self.ms

@@ -36,7 +36,7 @@ async fn a_healthy_lab_passes_or_is_not_exercised() {
                     Some(true)
                 );
                 assert!(ran.measured("throughput").is_some_and(|mbit| mbit > 0.0));
-                assert!(ran.said("lower bound of the path"));
+                assert!(ran.said("lower bound of what the path carried"));
             }
             "vpc.service-endpoints" => {
                 for name in ["backend", "auth", "frontend"] {

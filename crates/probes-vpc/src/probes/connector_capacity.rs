@@ -8,8 +8,8 @@
 //! rounds each, on the way that crosses the connector: `[database.tcp]` if it does, else the Auth
 //! Proxy's socket. Per stage: median, 95th percentile and longest time until the far side answered.
 //! That is the TCP connect; behind a socket, which accepts before the proxy has dialled, it is the
-//! database's own first answer. The first round that loses a connect ends the ramp: a path that is
-//! in trouble is not loaded further.
+//! database's own first answer. The first round that loses a connect, or after which the database
+//! falls silent, ends the ramp: what is in trouble is not loaded further.
 //!
 //! **Verdicts.** `fail`: connects were refused, reset or timed out. `degraded`: they queue, that is,
 //! a stage's median is both `queueing_factor` times the first stage's and above
@@ -165,7 +165,7 @@ impl ConnectorCapacity {
             for round in 1..=self.config.rounds.get() {
                 ctx.progress(format!("{offered} of {top} at once, round {round}"));
                 let climbs = self.round(ctx, target, offered, began).await?;
-                goes_on = climbs.iter().all(|(attempt, _)| attempt.unanswered().is_none());
+                goes_on = climbs.iter().all(|(attempt, _)| attempt.is_answered());
                 for (attempt, steps) in climbs {
                     if attempt.unanswered().is_some() {
                         target::observe_steps(ctx, &target::database(), &steps);
@@ -276,11 +276,11 @@ fn outcome(
         let what = "the path carried the connect and the database then failed";
         let finding = Finding::at(step, what).next("see vpc.direct-connectivity");
         // An error message is an answer; silence may still be lost packets.
-        let answered = matches!(step.fault, Some(Fault::Sql { .. }));
-        outcome = if answered { outcome.find(finding) } else { outcome.but(finding) };
+        let all_answered = attempts.iter().all(|attempt| attempt.is_answered());
+        outcome = if all_answered { outcome.find(finding) } else { outcome.but(finding) };
     }
     let reached = stages.last().map_or(0, |stage| stage.offered);
-    if reached < top && lost.is_empty() {
+    if reached < top && attempts.iter().all(|attempt| attempt.is_answered()) {
         outcome = outcome.but(Finding::new(format!(
             "the ramp ended at {reached} of {top} connections at once: {} were used up",
             config.ramp_limit

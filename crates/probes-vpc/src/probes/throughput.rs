@@ -17,7 +17,8 @@
 //! **Configuration**: `[probes."vpc.throughput"]`, see [`ThroughputConfig`].
 //!
 //! **Cannot tell** the connector's capacity: others use it at the same time, and one connection need
-//! not fill it. The configured throughput is printed beside the figure and never divided by.
+//! not fill it. Nor a lasting rate: so short a read may live on an allowance for bursts. The
+//! configured throughput is printed beside the figure and never divided by.
 
 use std::time::Duration;
 
@@ -197,7 +198,7 @@ fn outcome(
         outcome = outcome
             .find(Finding::new(format!(
                 "{bytes} bytes in {elapsed_ms:.1} ms over one connection are {mbit:.1} Mbit/s: a \
-                 lower bound of the path, not the connector's capacity"
+                 lower bound of what the path carried at that moment, not the connector's capacity"
             )))
             .measure("throughput", mbit, "Mbit/s")
             .measure("transferred", count, "bytes")
