@@ -365,9 +365,12 @@ impl Loader {
         for name in merged.keys() {
             let origin = self.origin(name);
             self.notes.push(format!(
-                "[{name}] ({origin}) has no owner in this binary and is ignored; known tables: {known}"
+                "[{name}] ({origin}) has no owner in this binary and is not checked; known tables: {known}"
             ));
         }
+        // A program that embeds one probe without registry still reads the probe's section.
+        scale.table(merged);
+        out.extend(std::mem::take(merged));
     }
 
     fn take(&mut self, merged: &mut Table, name: &str) -> Table {
@@ -660,5 +663,6 @@ health_path = \"health\"
         let loaded =
             load(&source(&format!("{STAGING}[smd]\nx = 1\n")), &Owners::default()).expect("valid");
         assert!(loaded.notes[0].starts_with("[smd] (test.toml:5) has no owner"));
+        assert_eq!(loaded.environment.resolved["smd"]["x"], Value::Integer(1));
     }
 }
