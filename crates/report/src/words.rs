@@ -184,7 +184,7 @@ pub(crate) fn check(check: &Check) -> (&'static str, String) {
         text = format!("{text}: {detail}");
     }
     if let Some((kind, count)) = &check.limit {
-        text.push_str(&format!("; at most {count} {kind} for the probes"));
+        text.push_str(&format!("; the run's budget of {kind} is {count}"));
     }
     (word, one_line(&text))
 }

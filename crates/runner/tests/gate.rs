@@ -150,6 +150,23 @@ async fn when_the_database_cannot_be_asked_one_connection_is_left_for_the_probes
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_check_leaves_of_the_budget_is_shared_by_monitors_and_probes() {
+    const FEW: Checked = |ctx| {
+        Box::pin(async move {
+            std::mem::forget(ctx.lease(&DATABASE_CONNECTION).await);
+            vec![Check::ok("slots", "few free").limiting(DATABASE_CONNECTION, 3)]
+        })
+    };
+    let registry =
+        registry([drawing("a.one", ONE), drawing("b.two", TWO)], [holding_monitor()], [gate!(FEW)]);
+    let (record, _) = run_all(&registry, lab(), RunOptions::default()).await;
+    assert_eq!(words(&record), ["a.one: pass", "b.two: not-run"]);
+    assert_eq!(record.samples.len(), 1, "the monitor has its place");
+    let usage = record.usage.iter().find(|u| u.resource == DATABASE_CONNECTION).expect("used");
+    assert_eq!((usage.peak, usage.ceiling), (3, 3));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_check_that_lowers_the_budget_but_holds_its_connection_keeps_it() {
     const BUSY: Checked = |ctx| {
         Box::pin(async move {
@@ -188,7 +205,10 @@ async fn a_check_that_hangs_or_panics_is_unknown_and_halves_nothing_but_our_load
 async fn require_healthy_refuses_the_sick_and_the_unknown_and_is_off_by_default() {
     const SICK: Checked = |_| checks(vec![Check::ok("backend", "503").healthy(false)]);
     const UNKNOWN: Checked = |_| checks(vec![Check::unknown("backend", "no answer")]);
-    const WELL: Checked = |_| checks(vec![Check::ok("backend", "200").healthy(true)]);
+    const WELL: Checked = |_| {
+        let well = Check::ok("backend", "200").healthy(true);
+        checks(vec![Check::unknown("operations", "needs an API"), well])
+    };
     for (gate, healthy) in [(gate!(SICK), false), (gate!(UNKNOWN), false), (gate!(WELL), true)] {
         let registry = registry([probe!(meta("a.x", RunPhase::Network), pass)], [], [gate]);
         let (record, _) = run_all(&registry, lab(), RunOptions::default()).await;

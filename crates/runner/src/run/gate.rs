@@ -112,12 +112,10 @@ impl Run<'_> {
         if let Some(why) = refusal(checks) {
             return self.stop(Condition::GateRefused, format!("the gate refused: {why}"));
         }
-        let unwell = |check: &&Check| {
-            check.healthy == Some(false) || matches!(check.state, CheckState::Unknown { .. })
-        };
-        if let Some(check) = checks.iter().find(unwell).filter(|_| self.options.require_healthy) {
-            let why = format!("environment not healthy: {}", told(check));
-            self.stop(Condition::GateRefused, why);
+        if self.options.require_healthy
+            && let Some(why) = unwell(checks)
+        {
+            self.stop(Condition::GateRefused, format!("environment not healthy: {why}"));
         }
     }
 
@@ -178,6 +176,19 @@ impl Run<'_> {
 fn refusal(checks: &[Check]) -> Option<String> {
     let refused = |check: &&Check| matches!(check.state, CheckState::Refused { .. });
     checks.iter().find(refused).map(told)
+}
+
+/// Why the target is not known to be in its good state. That a check could not be asked is no reason
+/// as long as another found the target well: some can never be asked from here.
+fn unwell(checks: &[Check]) -> Option<String> {
+    if let Some(check) = checks.iter().find(|check| check.healthy == Some(false)) {
+        return Some(told(check));
+    }
+    if checks.iter().any(|check| check.healthy == Some(true)) {
+        return None;
+    }
+    let unknown = |check: &&Check| matches!(check.state, CheckState::Unknown { .. });
+    Some(checks.iter().find(unknown).map_or("no safety check says so".to_owned(), told))
 }
 
 fn told(check: &Check) -> String {

@@ -43,7 +43,8 @@ const INBOX: usize = 256;
 /// How a run is to be done.
 #[derive(Clone, Debug, Default)]
 pub struct RunOptions {
-    /// Do not run unless every safety check could be asked and none found the target unhealthy.
+    /// Do not run unless some safety check found the target in its good state and none found it out
+    /// of it.
     pub require_healthy: bool,
     /// Let the monitors run between the phases, too.
     pub infrastructure_monitoring: bool,

@@ -29,9 +29,10 @@ impl Run<'_> {
         usage.iter().find(|usage| usage.resource == *kind).map_or(0, |usage| usage.ceiling)
     }
 
-    /// Lowers the budget for `kind` so that the probes have at most `count` beside what is held.
-    pub(super) fn cut(&mut self, kind: &ResourceKind, count: u32, why: String) {
-        self.world.budget.limit(kind, self.held(kind) + count);
+    /// Lowers the run's budget for `kind` to `ceiling`, or to one more than is held if that is more:
+    /// without a place for the probes there is no run.
+    pub(super) fn cut(&mut self, kind: &ResourceKind, ceiling: u32, why: String) {
+        self.world.budget.limit(kind, ceiling.max(self.held(kind) + 1));
         self.cuts.push((kind.clone(), why));
     }
 
