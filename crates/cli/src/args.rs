@@ -72,7 +72,13 @@ pub(crate) struct ListArgs {
 #[derive(Clone, Debug, ClapArgs)]
 pub(crate) struct EnvironmentArgs {
     /// The environment: a name (lab, staging, a file in ./environments) or a path to a TOML file
-    #[arg(long, value_name = "NAME|PATH", env = "ENVIRONMENT", default_value = "lab", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "NAME|PATH",
+        env = "ENVIRONMENT",
+        default_value = "lab",
+        hide_env_values = true
+    )]
     pub(crate) env: String,
     /// Override one key of the environment, for example --set database.port=6432; never a secret
     #[arg(long = "set", value_name = "KEY=VALUE")]

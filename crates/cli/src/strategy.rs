@@ -17,11 +17,13 @@ pub(crate) struct TestClass {
 
 const IN_APPLICATION: &str = "tests the application's own code with mocks; the same state is read from \
                               a real start-up in run phase 3, which has no probes in this version";
-const SIMULATION: &str = "simulates the failure it looks for; the lab's scenarios produce it for real";
+const SIMULATION: &str =
+    "simulates the failure it looks for; the lab's scenarios produce it for real";
 const NO_SOURCE: &str = "needs the connector's own metrics, which only Google's API has; this version \
                          does not read it";
 const PHASE_3: &str = "belongs to run phase 3 (start-up), which has no probes in this version";
-const PHASE_4: &str = "belongs to run phase 4 (business impact), which has no probes in this version";
+const PHASE_4: &str =
+    "belongs to run phase 4 (business impact), which has no probes in this version";
 
 /// Every test name in circulation around the strategy.
 pub(crate) const TESTS: &[TestClass] = &[
@@ -183,13 +185,19 @@ pub(crate) const COMMANDS: &[StrategyCommand] = &[
         step: "1.1",
         title: "Basic network connectivity",
         original: "python tests/connectivity/test_issue_1278_vpc_connector_validation.py::TestVPCConnectorValidation::test_direct_cloud_sql_connectivity -v",
-        arguments: &["tests/connectivity/test_issue_1278_vpc_connector_validation.py::TestVPCConnectorValidation::test_direct_cloud_sql_connectivity", "-v"],
+        arguments: &[
+            "tests/connectivity/test_issue_1278_vpc_connector_validation.py::TestVPCConnectorValidation::test_direct_cloud_sql_connectivity",
+            "-v",
+        ],
     },
     StrategyCommand {
         step: "1.2",
         title: "VPC connector health check",
         original: "python tests/connectivity/test_issue_1278_vpc_connector_validation.py::TestVPCConnectorValidation::test_vpc_connector_capacity_monitoring -v",
-        arguments: &["tests/connectivity/test_issue_1278_vpc_connector_validation.py::TestVPCConnectorValidation::test_vpc_connector_capacity_monitoring", "-v"],
+        arguments: &[
+            "tests/connectivity/test_issue_1278_vpc_connector_validation.py::TestVPCConnectorValidation::test_vpc_connector_capacity_monitoring",
+            "-v",
+        ],
     },
     StrategyCommand {
         step: "1.3",
@@ -201,79 +209,167 @@ pub(crate) const COMMANDS: &[StrategyCommand] = &[
         step: "2.1",
         title: "Cloud SQL connection pool testing",
         original: "python tests/integration/test_issue_1278_cloud_sql_pool_behavior.py::TestCloudSQLPoolBehavior::test_connection_pool_limit_enforcement -v",
-        arguments: &["tests/integration/test_issue_1278_cloud_sql_pool_behavior.py::TestCloudSQLPoolBehavior::test_connection_pool_limit_enforcement", "-v"],
+        arguments: &[
+            "tests/integration/test_issue_1278_cloud_sql_pool_behavior.py::TestCloudSQLPoolBehavior::test_connection_pool_limit_enforcement",
+            "-v",
+        ],
     },
     StrategyCommand {
         step: "2.2",
         title: "Database initialization under pressure",
         original: "python netra_backend/tests/integration/test_issue_1278_database_initialization_integration.py::TestDatabaseInitializationIntegration::test_cloud_sql_connection_establishment_timing -v",
-        arguments: &["netra_backend/tests/integration/test_issue_1278_database_initialization_integration.py::TestDatabaseInitializationIntegration::test_cloud_sql_connection_establishment_timing", "-v"],
+        arguments: &[
+            "netra_backend/tests/integration/test_issue_1278_database_initialization_integration.py::TestDatabaseInitializationIntegration::test_cloud_sql_connection_establishment_timing",
+            "-v",
+        ],
     },
     StrategyCommand {
         step: "2.3",
         title: "Progressive retry mechanism validation",
         original: "python netra_backend/tests/integration/test_issue_1278_database_initialization_integration.py::TestDatabaseInitializationIntegration::test_progressive_retry_mechanism_validation -v",
-        arguments: &["netra_backend/tests/integration/test_issue_1278_database_initialization_integration.py::TestDatabaseInitializationIntegration::test_progressive_retry_mechanism_validation", "-v"],
+        arguments: &[
+            "netra_backend/tests/integration/test_issue_1278_database_initialization_integration.py::TestDatabaseInitializationIntegration::test_progressive_retry_mechanism_validation",
+            "-v",
+        ],
     },
     StrategyCommand {
         step: "3.1",
         title: "Complete SMD sequence testing",
         original: "python tests/e2e/test_issue_1278_smd_sequence_staging_validation.py::TestSMDSequenceStagingValidation::test_complete_smd_7_phase_sequence_under_load -v -m staging",
-        arguments: &["tests/e2e/test_issue_1278_smd_sequence_staging_validation.py::TestSMDSequenceStagingValidation::test_complete_smd_7_phase_sequence_under_load", "-v", "-m", "staging"],
+        arguments: &[
+            "tests/e2e/test_issue_1278_smd_sequence_staging_validation.py::TestSMDSequenceStagingValidation::test_complete_smd_7_phase_sequence_under_load",
+            "-v",
+            "-m",
+            "staging",
+        ],
     },
     StrategyCommand {
         step: "3.2",
         title: "SMD Phase 3 timeout reproduction",
         original: "python tests/e2e/test_issue_1278_smd_sequence_staging_validation.py::TestSMDSequenceStagingValidation::test_smd_phase3_timeout_reproduction_staging -v -m staging",
-        arguments: &["tests/e2e/test_issue_1278_smd_sequence_staging_validation.py::TestSMDSequenceStagingValidation::test_smd_phase3_timeout_reproduction_staging", "-v", "-m", "staging"],
+        arguments: &[
+            "tests/e2e/test_issue_1278_smd_sequence_staging_validation.py::TestSMDSequenceStagingValidation::test_smd_phase3_timeout_reproduction_staging",
+            "-v",
+            "-m",
+            "staging",
+        ],
     },
     StrategyCommand {
         step: "3.3",
         title: "Infrastructure capacity monitoring during failure",
         original: "python tests/e2e/test_issue_1278_smd_sequence_staging_validation.py::TestSMDSequenceStagingValidation::test_staging_infrastructure_capacity_monitoring -v -m staging",
-        arguments: &["tests/e2e/test_issue_1278_smd_sequence_staging_validation.py::TestSMDSequenceStagingValidation::test_staging_infrastructure_capacity_monitoring", "-v", "-m", "staging"],
+        arguments: &[
+            "tests/e2e/test_issue_1278_smd_sequence_staging_validation.py::TestSMDSequenceStagingValidation::test_staging_infrastructure_capacity_monitoring",
+            "-v",
+            "-m",
+            "staging",
+        ],
     },
     StrategyCommand {
         step: "4.1",
         title: "Golden Path pipeline availability testing",
         original: "python tests/e2e/test_issue_1278_golden_path_pipeline_validation.py::TestGoldenPathPipelineValidation::test_golden_path_pipeline_availability_impact -v -m staging",
-        arguments: &["tests/e2e/test_issue_1278_golden_path_pipeline_validation.py::TestGoldenPathPipelineValidation::test_golden_path_pipeline_availability_impact", "-v", "-m", "staging"],
+        arguments: &[
+            "tests/e2e/test_issue_1278_golden_path_pipeline_validation.py::TestGoldenPathPipelineValidation::test_golden_path_pipeline_availability_impact",
+            "-v",
+            "-m",
+            "staging",
+        ],
     },
     StrategyCommand {
         step: "4.2",
         title: "User login to AI response flow testing",
         original: "python tests/e2e/test_issue_1278_golden_path_pipeline_validation.py::TestGoldenPathPipelineValidation::test_user_login_to_ai_response_flow_under_pressure -v -m staging",
-        arguments: &["tests/e2e/test_issue_1278_golden_path_pipeline_validation.py::TestGoldenPathPipelineValidation::test_user_login_to_ai_response_flow_under_pressure", "-v", "-m", "staging"],
+        arguments: &[
+            "tests/e2e/test_issue_1278_golden_path_pipeline_validation.py::TestGoldenPathPipelineValidation::test_user_login_to_ai_response_flow_under_pressure",
+            "-v",
+            "-m",
+            "staging",
+        ],
     },
     StrategyCommand {
         step: "4.3",
         title: "$500K+ ARR pipeline offline validation",
         original: "python tests/e2e/test_issue_1278_golden_path_pipeline_validation.py::TestGoldenPathPipelineValidation::test_500k_arr_pipeline_offline_validation -v -m staging",
-        arguments: &["tests/e2e/test_issue_1278_golden_path_pipeline_validation.py::TestGoldenPathPipelineValidation::test_500k_arr_pipeline_offline_validation", "-v", "-m", "staging"],
+        arguments: &[
+            "tests/e2e/test_issue_1278_golden_path_pipeline_validation.py::TestGoldenPathPipelineValidation::test_500k_arr_pipeline_offline_validation",
+            "-v",
+            "-m",
+            "staging",
+        ],
     },
     StrategyCommand {
         step: "Fast feedback mode",
         title: "Quick validation (5-10 minutes)",
         original: "python tests/unified_test_runner.py --execution-mode fast_feedback --test-pattern \"*issue_1278*\" --env staging --no-docker --real-services",
-        arguments: &["--execution-mode", "fast_feedback", "--test-pattern", "*issue_1278*", "--env", "staging", "--no-docker", "--real-services"],
+        arguments: &[
+            "--execution-mode",
+            "fast_feedback",
+            "--test-pattern",
+            "*issue_1278*",
+            "--env",
+            "staging",
+            "--no-docker",
+            "--real-services",
+        ],
     },
     StrategyCommand {
         step: "Full suite",
         title: "Complete execution (60-90 minutes)",
         original: "python tests/unified_test_runner.py --categories unit integration e2e --test-pattern \"*issue_1278*\" --env staging --no-docker --real-services --collect-metrics --output-format detailed",
-        arguments: &["--categories", "unit", "integration", "e2e", "--test-pattern", "*issue_1278*", "--env", "staging", "--no-docker", "--real-services", "--collect-metrics", "--output-format", "detailed"],
+        arguments: &[
+            "--categories",
+            "unit",
+            "integration",
+            "e2e",
+            "--test-pattern",
+            "*issue_1278*",
+            "--env",
+            "staging",
+            "--no-docker",
+            "--real-services",
+            "--collect-metrics",
+            "--output-format",
+            "detailed",
+        ],
     },
     StrategyCommand {
         step: "Staging e2e mode",
         title: "Staging environment focused testing (45-75 minutes)",
         original: "python tests/unified_test_runner.py --categories e2e --env staging --markers staging --test-pattern \"*issue_1278*staging*\" --no-docker --real-services --infrastructure-monitoring --business-impact-analysis",
-        arguments: &["--categories", "e2e", "--env", "staging", "--markers", "staging", "--test-pattern", "*issue_1278*staging*", "--no-docker", "--real-services", "--infrastructure-monitoring", "--business-impact-analysis"],
+        arguments: &[
+            "--categories",
+            "e2e",
+            "--env",
+            "staging",
+            "--markers",
+            "staging",
+            "--test-pattern",
+            "*issue_1278*staging*",
+            "--no-docker",
+            "--real-services",
+            "--infrastructure-monitoring",
+            "--business-impact-analysis",
+        ],
     },
     StrategyCommand {
         step: "Result collection",
         title: "Test result collection script",
         original: "python tests/unified_test_runner.py --categories unit integration e2e --test-pattern \"*issue_1278*\" --env staging --output-format json --collect-metrics --infrastructure-monitoring",
-        arguments: &["--categories", "unit", "integration", "e2e", "--test-pattern", "*issue_1278*", "--env", "staging", "--output-format", "json", "--collect-metrics", "--infrastructure-monitoring"],
+        arguments: &[
+            "--categories",
+            "unit",
+            "integration",
+            "e2e",
+            "--test-pattern",
+            "*issue_1278*",
+            "--env",
+            "staging",
+            "--output-format",
+            "json",
+            "--collect-metrics",
+            "--infrastructure-monitoring",
+        ],
     },
 ];
 

@@ -39,7 +39,8 @@ fn base64(bytes: &[u8]) -> String {
         .flat_map(|chunk| {
             let word = chunk.iter().fold(0u32, |word, &byte| word << 8 | u32::from(byte))
                 << (8 * (3 - chunk.len()));
-            (0..=chunk.len()).map(move |i| char::from(ALPHABET[(word >> (18 - 6 * i) & 63) as usize]))
+            (0..=chunk.len())
+                .map(move |i| char::from(ALPHABET[(word >> (18 - 6 * i) & 63) as usize]))
         })
         .collect()
 }
@@ -150,7 +151,8 @@ fn the_labs_own_password_stays_in_its_file() {
     let output = output(&mut common::run_in(&lab, results.path(), &["-vv", "--phase", "1"]));
     let stdout = String::from_utf8_lossy(&output.stdout);
     assert!(!stdout.contains(secret), "{stdout}");
-    let session = fs::read_dir(results.path()).expect("a folder").next().expect("one").expect("one");
+    let session =
+        fs::read_dir(results.path()).expect("a folder").next().expect("one").expect("one");
     for file in fs::read_dir(session.path()).expect("a folder") {
         let path = file.expect("an entry").path();
         let text = fs::read_to_string(&path).expect("text");

@@ -84,11 +84,27 @@ fn eprintln_skipped() {
 #[test]
 fn the_plan_of_the_strategys_full_suite_says_which_flags_change_nothing() {
     let text = stdout(&[
-        "plan", "--categories", "unit", "integration", "e2e", "--test-pattern", "*issue_1278*",
-        "--env", "staging", "--no-docker", "--real-services", "--collect-metrics",
-        "--output-format", "detailed",
+        "plan",
+        "--categories",
+        "unit",
+        "integration",
+        "e2e",
+        "--test-pattern",
+        "*issue_1278*",
+        "--env",
+        "staging",
+        "--no-docker",
+        "--real-services",
+        "--collect-metrics",
+        "--output-format",
+        "detailed",
     ]);
-    for said in ["--no-docker changes nothing", "--real-services changes nothing", "phase 1", "netra-staging"] {
+    for said in [
+        "--no-docker changes nothing",
+        "--real-services changes nothing",
+        "phase 1",
+        "netra-staging",
+    ] {
         assert!(text.to_lowercase().contains(&said.to_lowercase()), "{said}: {text}");
     }
 }
@@ -144,7 +160,8 @@ fn list_is_stable_json_and_names_every_probe_crate() {
         .map(|name| format!("shakedown-{name}"))
         .collect();
     assert_eq!(packages, probe_crates.iter().map(String::as_str).collect());
-    let unmapped: Value = serde_json::from_str(&stdout(&["list", "--unmapped", "--json"])).expect("JSON");
+    let unmapped: Value =
+        serde_json::from_str(&stdout(&["list", "--unmapped", "--json"])).expect("JSON");
     for name in unmapped["unmapped"].as_array().expect("a list") {
         assert!(name["reason"].as_str().is_some_and(|reason| reason.len() > 20), "{name}");
     }

@@ -36,26 +36,20 @@ fn check(name: &str) {
     for probe in run["probes"].as_array().expect("a list") {
         assert_ne!(probe["status"], "no-verdict", "{context}");
     }
-    let failed = scenario.expect.probes.iter().any(|probe| {
-        serde_json::to_value(probe.verdict).expect("a word") == "fail"
-    });
+    let failed = scenario
+        .expect
+        .probes
+        .iter()
+        .any(|probe| serde_json::to_value(probe.verdict).expect("a word") == "fail");
     assert_eq!(exit, if failed { 10 } else { 0 }, "{context}");
 
     // What the server counted, sampled every 50 ms by the lab.
-    let applications = truth["postgres"]["applications"].as_object().expect("a map");
-    let ours: u64 = applications
-        .iter()
-        .filter(|(application, _)| application.starts_with("shakedown/"))
-        .map(|(_, counts)| counts["max"].as_u64().expect("a count"))
-        .max()
-        .unwrap_or(0);
-    assert!(ours <= BUDGET, "{ours} connections of ours: {truth:#}");
-    let open: u64 = applications
-        .iter()
-        .filter(|(application, _)| application.starts_with("shakedown/"))
-        .map(|(_, counts)| counts["now"].as_u64().expect("a count"))
-        .sum();
-    assert_eq!(open, 0, "sessions of ours were left: {truth:#}");
+    let families = truth["postgres"]["families"].as_object().expect("a map");
+    let ours = |count: &str| {
+        families.get("shakedown").map_or(0, |family| family[count].as_u64().expect("a count"))
+    };
+    assert!(ours("max") <= BUDGET, "more connections than the budget: {truth:#}");
+    assert_eq!(ours("now"), 0, "sessions of ours were left: {truth:#}");
 }
 
 fn find<'r>(run: &'r Value, id: &str) -> &'r Value {

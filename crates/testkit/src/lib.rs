@@ -1,9 +1,10 @@
-//! Test helpers: hostile and scripted peers, certificates, environments, a real PostgreSQL.
+//! Test helpers: the contract every probe crate keeps, hostile and scripted peers, certificates, environments, a real PostgreSQL.
 //!
 //! For `[dev-dependencies]` only. Everything panics with a telling message where a test cannot go
 //! on, stays on this machine, and is gone when the test is over.
 
 pub mod certificates;
+pub mod contract;
 pub mod environment;
 pub mod memory;
 pub mod peers;

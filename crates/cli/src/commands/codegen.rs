@@ -116,7 +116,9 @@ fn strategy_guide(registry: &Registry) -> String {
     for (conclusion, why) in strategy::NOT_CONCLUDED {
         page.push_str(&format!("- \"{conclusion}\": {why}.\n"));
     }
-    page.push_str("\n## Test names without a probe\n\n`shakedown list --unmapped` lists them; today:\n\n");
+    page.push_str(
+        "\n## Test names without a probe\n\n`shakedown list --unmapped` lists them; today:\n\n",
+    );
     for (node, reason) in strategy::unmapped(registry) {
         page.push_str(&format!("- `{node}`: {reason}\n"));
     }

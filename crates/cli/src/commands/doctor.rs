@@ -123,8 +123,12 @@ fn clock() -> Line {
     if marker.exists() {
         line("clock", State::Ok, format!("{now}, synchronised by systemd-timesyncd"))
     } else {
-        line("clock", State::Unavailable, format!("{now}; nothing here says whether it is synchronised"))
-            .fix("compare with `date -u` on another machine: log times are compared across clocks")
+        line(
+            "clock",
+            State::Unavailable,
+            format!("{now}; nothing here says whether it is synchronised"),
+        )
+        .fix("compare with `date -u` on another machine: log times are compared across clocks")
     }
 }
 
@@ -192,8 +196,10 @@ fn database(environment: &Environment) -> Vec<Line> {
     });
     lines.push(match find_program("cloud-sql-proxy") {
         Some(path) => line("cloud-sql-proxy", State::Ok, path.display().to_string()),
-        None => line("cloud-sql-proxy", State::Note, "not in PATH; needed where the proxy runs here")
-            .fix("https://cloud.google.com/sql/docs/postgres/sql-proxy"),
+        None => {
+            line("cloud-sql-proxy", State::Note, "not in PATH; needed where the proxy runs here")
+                .fix("https://cloud.google.com/sql/docs/postgres/sql-proxy")
+        }
     });
     lines
 }

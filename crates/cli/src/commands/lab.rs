@@ -129,9 +129,7 @@ fn scenarios(as_json: bool) -> Result<u8> {
 pub(super) fn server_binaries(given: Option<&Path>) -> Result<PathBuf, String> {
     let path = env::var_os("PATH");
     match ServerPrograms::find(given, path.as_deref()) {
-        Ok(programs) => {
-            Ok(programs.postgres().parent().map(Path::to_path_buf).unwrap_or_default())
-        }
+        Ok(programs) => Ok(programs.postgres().parent().map(Path::to_path_buf).unwrap_or_default()),
         Err(error) => Err(error.to_string()),
     }
 }
@@ -160,12 +158,19 @@ fn binaries(given: Option<&Path>) -> Result<PathBuf> {
         Ok(dir) => Ok(dir),
         #[cfg(feature = "download-postgres")]
         Err(_) if given.is_none() => {
+            let folder = shakedown_lab::download_folder()?;
             output::note(&format!(
-                "no PostgreSQL server found here: fetching version {} once ...",
-                shakedown_lab::DOWNLOAD_VERSION
+                "no PostgreSQL server installed here: version {}, fetched once into {} ...",
+                shakedown_lab::DOWNLOAD_VERSION,
+                folder.display()
             ));
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let programs = runtime.block_on(shakedown_lab::download())?;
+            let fetch = || -> Result<ServerPrograms> {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+                Ok(runtime.block_on(shakedown_lab::download(&folder))?)
+            };
+            // A thread of its own, because the caller may be inside a runtime already.
+            let programs = std::thread::scope(|scope| scope.spawn(fetch).join())
+                .map_err(|_| anyhow!("the download panicked"))??;
             Ok(programs.postgres().parent().map(Path::to_path_buf).unwrap_or_default())
         }
         Err(error) => Err(exit::usage(error)),

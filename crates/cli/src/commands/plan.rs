@@ -192,7 +192,10 @@ fn render(plan: &Plan, detail: bool) -> String {
         text.push_str(&format!("database {database}\n"));
     }
     if target.time_scale > 1 {
-        text.push_str(&format!("time scale {}: every duration is divided by it\n", target.time_scale));
+        text.push_str(&format!(
+            "time scale {}: every duration is divided by it\n",
+            target.time_scale
+        ));
     }
     text.push_str(&format!("session {}\n", plan.session_id));
     let width = plan.probes.iter().map(|probe| probe.id.len()).max().unwrap_or(0);

@@ -37,7 +37,8 @@ pub struct TestLab {
 impl TestLab {
     pub fn start(scenario: &str) -> Self {
         let path = std::env::var_os("PATH");
-        let programs = ServerPrograms::find(None, path.as_deref()).expect("PostgreSQL is installed");
+        let programs =
+            ServerPrograms::find(None, path.as_deref()).expect("PostgreSQL is installed");
         let request = json!({
             "scenario": Scenario::find(scenario).expect("built in"),
             "time_scale": TIME_SCALE,
