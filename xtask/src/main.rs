@@ -20,7 +20,7 @@ use anyhow::Result;
 use clap::Parser;
 
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask", about = "Developer tasks of shakedown", max_term_width = 100)]
+#[command(bin_name = "cargo xtask", about = "Developer tasks of shakedown", max_term_width = 100)]
 enum Task {
     RunSuite(run_suite::RunSuite),
     Codegen(codegen::Codegen),
