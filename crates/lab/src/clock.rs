@@ -1,6 +1,6 @@
 //! The lab's own clock.
 
-use tokio::time::Instant;
+use shakedown_core::clock::{Instant, now};
 
 /// Counts from the lab's start. Real time, whatever the time scale.
 #[derive(Debug, Clone, Copy)]
@@ -8,7 +8,7 @@ pub(crate) struct Clock(Instant);
 
 impl Clock {
     pub(crate) fn start() -> Self {
-        Self(Instant::now())
+        Self(now())
     }
 
     /// Milliseconds since the start.

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
+use shakedown_core::clock::Timestamp;
+use shakedown_core::environment::TimeScale;
 
 use crate::error::LabError;
 use crate::overlay::Addresses;
@@ -133,9 +135,9 @@ pub struct LabInfo {
     /// Scenario.
     pub scenario: String,
     /// When the lab was ready, UTC.
-    pub started: jiff::Timestamp,
+    pub started: Timestamp,
     /// The time scale.
-    pub time_scale: u32,
+    pub time_scale: TimeScale,
     /// Where it listens.
     pub addresses: Addresses,
 }

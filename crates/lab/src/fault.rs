@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use shakedown_core::Span;
+use shakedown_core::environment::TimeScale;
 
-use crate::units::{Span, TimeScale, serde_as_text};
+use crate::settings::scaled_mbps;
 
 /// One fault of a scenario: a kind with its parameters, in force from `at` until `until`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,7 +21,8 @@ pub struct Fault {
 }
 
 /// A moment, or a range from which the scenario's seed draws one: `"50s"`, `"20s..80s"`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct When {
     /// Earliest.
     pub min: Span,
@@ -41,7 +44,8 @@ impl std::str::FromStr for When {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         let (min, max) = text.split_once("..").unwrap_or((text, text));
-        let when = Self { min: min.parse()?, max: max.parse()? };
+        let span = |text: &str| text.parse::<Span>().map_err(|error| error.to_string());
+        let when = Self { min: span(min)?, max: span(max)? };
         if when.min > when.max {
             return Err(format!("{text:?} ends before it starts"));
         }
@@ -49,7 +53,18 @@ impl std::str::FromStr for When {
     }
 }
 
-serde_as_text!(When);
+impl TryFrom<String> for When {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<When> for String {
+    fn from(when: When) -> Self {
+        when.to_string()
+    }
+}
 
 /// What goes wrong, and where on the path `client -> proxy -> connector -> database`.
 #[derive(Debug, Clone, PartialEq)]
@@ -135,7 +150,7 @@ impl Fault {
             *until = When { min: moment, max: moment };
         }
         match &mut fault.kind {
-            FaultKind::ConnectorNeighbour { mbps, .. } => *mbps = scale.rate(*mbps),
+            FaultKind::ConnectorNeighbour { mbps, .. } => *mbps = scaled_mbps(scale, *mbps),
             FaultKind::DatabaseSlowAuth { delay } => delay.0 = scale.duration(delay.0),
             _ => {}
         }

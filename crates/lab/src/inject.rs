@@ -4,9 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
+use shakedown_core::clock::{self, Instant};
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
-use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::connector::Connector;
@@ -72,7 +72,7 @@ impl Stage {
 
     /// Lets time run: from now on faults begin and end by themselves.
     pub(crate) fn ready(self: &Arc<Self>, faults: &[Fault], begun: Begun) {
-        let ready = Instant::now();
+        let ready = clock::now();
         for (index, (fault, begun)) in faults.iter().cloned().zip(begun.0).enumerate() {
             let stage = Arc::clone(self);
             self.tasks.spawn(async move {
@@ -153,7 +153,7 @@ impl Stage {
     }
 
     async fn wait_for_neighbours(&self, connections: u32) -> Result<(), LabError> {
-        let deadline = Instant::now() + NEIGHBOURS_WITHIN;
+        let deadline = clock::now() + NEIGHBOURS_WITHIN;
         loop {
             let truth = self.connector.truth();
             let all = connections.min(truth.capacity);
@@ -161,7 +161,7 @@ impl Stage {
                 self.connector.settled().await;
                 return Ok(());
             }
-            if Instant::now() > deadline {
+            if clock::now() > deadline {
                 return Err(too_late(&FaultKind::ConnectorNeighbour {
                     connections: None,
                     mbps: 0.0,

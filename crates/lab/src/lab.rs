@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
+use shakedown_core::clock::{self, Instant};
+use shakedown_core::environment::TimeScale;
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::connector::{Connector, ConnectorOptions};
@@ -25,7 +26,6 @@ use crate::settings::LabSettings;
 use crate::switches::Switches;
 use crate::tasks::{StopOnDrop, Tasks};
 use crate::truth::Truth;
-use crate::units::TimeScale;
 
 /// How often the truth is compared with what is written.
 const WRITE_EVERY: Duration = Duration::from_millis(50);
@@ -61,7 +61,7 @@ impl LabOptions {
             supervise_args: vec!["lab-supervise".into()],
             tmp: "/tmp".into(),
             programs,
-            time_scale: TimeScale::ONE,
+            time_scale: TimeScale::default(),
             scenario: Scenario::healthy(),
             settings: LabSettings::default(),
         }
@@ -225,8 +225,8 @@ impl Lab {
         let info = LabInfo {
             pid: std::process::id(),
             scenario: scenario.name.clone(),
-            started: jiff::Timestamp::now(),
-            time_scale: scale.factor(),
+            started: clock::wall(),
+            time_scale: scale,
             addresses: addresses.clone(),
         };
         write(

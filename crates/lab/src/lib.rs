@@ -44,7 +44,6 @@ mod switches;
 mod tasks;
 mod throttle;
 mod truth;
-mod units;
 
 pub use dir::{LabInfo, LabStatus, status, sweep};
 pub use error::LabError;
@@ -53,16 +52,17 @@ pub use lab::{Lab, LabOptions};
 pub use overlay::Addresses;
 pub use postgres::ServerPrograms;
 #[cfg(feature = "download-postgres")]
-pub use postgres::{DOWNLOAD_VERSION, download};
+pub use postgres::{DOWNLOAD_VERSION, download, download_folder};
 pub use relay::relay;
 pub use scenario::{
     ConnectorOverrides, Expect, ExpectPath, ExpectProbe, ExpectRung, ExpectVerdict, Scenario,
 };
 pub use serve::{Ready, ServeRequest, ServedLab, Until, read_request, serve, serve_request};
 pub use settings::{ConnectorSettings, DatabaseSettings, LabSettings};
+pub use shakedown_core::environment::TimeScale;
+pub use shakedown_core::{Rate, Span};
 pub use supervise::supervise;
 pub use truth::{
     ApplicationTruth, ConnectorTruth, FaultTruth, Hold, HoldReason, PostgresTruth, ProxyTruth,
     ScaleEvent, Truth,
 };
-pub use units::{InvalidTimeScale, Rate, Span, TimeScale};

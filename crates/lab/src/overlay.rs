@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use shakedown_core::environment::TimeScale;
 
 use crate::scenario::ConnectorOverrides;
 use crate::services::{HOSTS, Host};
 use crate::settings::LabSettings;
-use crate::units::TimeScale;
 
 /// Where a lab listens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,7 +48,7 @@ struct Environment<'a> {
 
 #[derive(Debug, Serialize)]
 struct Lab<'a> {
-    time_scale: u32,
+    time_scale: TimeScale,
     dir: &'a Path,
 }
 
@@ -153,7 +153,7 @@ pub(crate) fn overlay(
             region: &settings.region,
             vantage: "cloud-run",
         },
-        lab: Lab { time_scale: scale.factor(), dir },
+        lab: Lab { time_scale: scale, dir },
         database: Database {
             host: addresses.socket.parent().expect("the path was joined"),
             port: 5432,

@@ -164,7 +164,7 @@ impl Shared {
     }
 
     fn log_line(&self, line: &str) {
-        let now = jiff::Timestamp::now().strftime("%Y/%m/%d %H:%M:%S");
+        let now = shakedown_core::clock::wall().strftime("%Y/%m/%d %H:%M:%S");
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         // A full disk must not end the proxy.
         let _ = log.write_all(format!("{now} {line}\n").as_bytes());

@@ -1,5 +1,6 @@
 //! Asks PostgreSQL what it counts.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use tokio_postgres::Client;
 use crate::error::LabError;
 use crate::postgres::SUPERUSER;
 use crate::tasks::Tasks;
-use crate::truth::PostgresTruth;
+use crate::truth::{ApplicationTruth, PostgresTruth};
 
 /// `application_name` of the lab's own session.
 pub(crate) const SAMPLER: &str = "shakedown-lab-sampler";
@@ -59,25 +60,36 @@ impl Sampler {
 }
 
 fn record(truth: &mut PostgresTruth, counts: impl Iterator<Item = (String, i64)>) {
-    for application in truth.applications.values_mut() {
-        application.now = 0;
-    }
-    truth.sessions = 0;
+    let mut families = BTreeMap::<String, u32>::new();
+    let mut applications = BTreeMap::new();
     for (name, count) in counts {
         let count = u32::try_from(count).unwrap_or(u32::MAX);
-        let application = truth.applications.entry(name).or_default();
-        application.now = count;
-        application.max = application.max.max(count);
-        truth.sessions += count;
+        let family = name.split('/').next().unwrap_or_default();
+        *families.entry(family.into()).or_default() += count;
+        applications.insert(name, count);
     }
+    truth.sessions = applications.values().sum();
     truth.sessions_max = truth.sessions_max.max(truth.sessions);
     truth.samples += 1;
+    update(&mut truth.applications, applications);
+    update(&mut truth.families, families);
+}
+
+/// Who is not in the newest sample has no session now.
+fn update(truths: &mut BTreeMap<String, ApplicationTruth>, counts: BTreeMap<String, u32>) {
+    for truth in truths.values_mut() {
+        truth.now = 0;
+    }
+    for (name, count) in counts {
+        let truth = truths.entry(name).or_default();
+        truth.now = count;
+        truth.max = truth.max.max(count);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::truth::ApplicationTruth;
 
     #[test]
     fn the_most_at_a_time_is_kept() {
@@ -87,5 +99,21 @@ mod tests {
         assert_eq!(truth.applications["a"], ApplicationTruth { now: 0, max: 2 });
         assert_eq!(truth.applications["b"], ApplicationTruth { now: 2, max: 2 });
         assert_eq!((truth.sessions, truth.sessions_max, truth.samples), (2, 3, 2));
+    }
+
+    #[test]
+    fn a_family_is_summed_at_each_moment() {
+        let mut truth = PostgresTruth::default();
+        let sample = |counts: &[(&str, i64)]| {
+            counts.iter().map(|&(name, count)| (name.to_owned(), count)).collect::<Vec<_>>()
+        };
+        let first = sample(&[("tool", 1), ("tool/a", 2), ("tool-other", 7), ("", 1)]);
+        record(&mut truth, first.into_iter());
+        record(&mut truth, sample(&[("tool/b/7/pool", 2)]).into_iter());
+        // Three at once, although every part had two at most.
+        assert_eq!(truth.families["tool"], ApplicationTruth { now: 2, max: 3 });
+        assert_eq!(truth.families["tool-other"], ApplicationTruth { now: 0, max: 7 });
+        assert_eq!(truth.families[""], ApplicationTruth { now: 0, max: 1 });
+        assert_eq!(truth.families.len(), 3);
     }
 }

@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use shakedown_core::Span;
+use shakedown_core::environment::TimeScale;
 
 use crate::error::LabError;
 use crate::fault::Fault;
 use crate::random::SplitMix;
 use crate::settings::LabSettings;
-use crate::units::{Span, TimeScale};
 
 /// A scenario, read from TOML. Times are those of the staging the lab stands for (unscaled) and
 /// count from the moment the lab is ready.

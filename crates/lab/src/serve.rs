@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use serde::{Deserialize, Serialize};
+use shakedown_core::environment::TimeScale;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::signal::unix::{SignalKind, signal};
@@ -17,7 +18,6 @@ use crate::postgres::ServerPrograms;
 use crate::scenario::Scenario;
 use crate::settings::LabSettings;
 use crate::supervise::end_of_input;
-use crate::units::TimeScale;
 
 /// Which lab to serve: one JSON line on the standard input of `lab-serve`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -1,10 +1,8 @@
 //! What the lab is asked to be.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
-
-use crate::units::{Rate, Span, TimeScale};
+use shakedown_core::environment::TimeScale;
+use shakedown_core::{Rate, Span};
 
 /// Names and sizes of the lab, in the time of the staging it stands for (unscaled).
 ///
@@ -36,7 +34,7 @@ impl Default for LabSettings {
             instance: "lab-db".into(),
             database: DatabaseSettings::default(),
             connector: ConnectorSettings::default(),
-            proxy_dial_timeout: Span(Duration::from_secs(10)),
+            proxy_dial_timeout: Span::secs(10),
         }
     }
 }
@@ -53,9 +51,9 @@ impl LabSettings {
     pub fn scaled(&self, scale: TimeScale) -> Self {
         let mut scaled = self.clone();
         let connector = &mut scaled.connector;
-        connector.throughput_min_mbps = scale.rate(connector.throughput_min_mbps);
-        connector.throughput_max_mbps = scale.rate(connector.throughput_max_mbps);
-        connector.connection_rate.per_second = scale.rate(connector.connection_rate.per_second);
+        connector.throughput_min_mbps = scaled_mbps(scale, connector.throughput_min_mbps);
+        connector.throughput_max_mbps = scaled_mbps(scale, connector.throughput_max_mbps);
+        connector.connection_rate = scale.rate(connector.connection_rate);
         connector.scaling_delay_min.0 = scale.duration(connector.scaling_delay_min.0);
         connector.scaling_delay_max.0 = scale.duration(connector.scaling_delay_max.0);
         connector.cooldown.0 = scale.duration(connector.cooldown.0);
@@ -91,6 +89,11 @@ impl LabSettings {
         self.connector.problems(&mut problems);
         problems
     }
+}
+
+/// Throughput in lab time: a rate, in fractions that [`Rate`] does not have.
+pub(crate) fn scaled_mbps(scale: TimeScale, mbps: f64) -> f64 {
+    mbps * f64::from(u32::from(scale))
 }
 
 /// The lab's database.
@@ -156,10 +159,10 @@ impl Default for ConnectorSettings {
             instances_min: 2,
             instances_max: 10,
             connections_per_instance: 250,
-            connection_rate: Rate { per_second: 10.0 },
-            scaling_delay_min: Span(Duration::from_secs(30)),
-            scaling_delay_max: Span(Duration::from_secs(60)),
-            cooldown: Span(Duration::from_secs(180)),
+            connection_rate: Rate::per_minute(600),
+            scaling_delay_min: Span::secs(30),
+            scaling_delay_max: Span::secs(60),
+            cooldown: Span::secs(180),
             scale_in: false,
         }
     }
@@ -185,6 +188,9 @@ impl ConnectorSettings {
                     .into(),
             );
         }
+        if self.connection_rate.count == 0 || self.connection_rate.per.is_zero() {
+            problems.push("connector.connection_rate must be above 0".into());
+        }
         if self.scaling_delay_min > self.scaling_delay_max {
             problems.push("connector.scaling_delay_min must be at most scaling_delay_max".into());
         }
@@ -205,6 +211,8 @@ impl ConnectorSettings {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -229,9 +237,15 @@ mod tests {
     fn problems_name_the_key() {
         let mut settings = LabSettings { instance: "../x".into(), ..LabSettings::default() };
         settings.connector.instances_min = 11;
+        settings.connector.connection_rate.count = 0;
         settings.database.max_connections = 4;
         let problems = settings.problems().join("\n");
-        for key in ["instance", "connector.instances_min", "database.max_connections"] {
+        for key in [
+            "instance",
+            "connector.instances_min",
+            "connector.connection_rate",
+            "database.max_connections",
+        ] {
             assert!(problems.contains(key), "{key} missing in {problems}");
         }
     }

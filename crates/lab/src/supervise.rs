@@ -146,8 +146,8 @@ pub(crate) async fn stop_stranger(id: i32) {
         PATIENCE.into_iter().chain([(Signal::SIGKILL, Duration::from_secs(2))])
     {
         let _ = kill(pid, signal);
-        let deadline = tokio::time::Instant::now() + patience;
-        while tokio::time::Instant::now() < deadline {
+        let deadline = shakedown_core::clock::now() + patience;
+        while shakedown_core::clock::now() < deadline {
             if kill(pid, None).is_err() {
                 return;
             }

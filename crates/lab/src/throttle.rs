@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use shakedown_core::clock::{self, Instant};
 
 /// Shared by all that draw on one rate.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ struct Bucket {
 
 impl Bucket {
     fn refill(&mut self) {
-        let now = Instant::now();
+        let now = clock::now();
         let earned = now.duration_since(self.at).as_secs_f64() * self.per_second;
         self.level = (self.level + earned).min(self.burst);
         self.at = now;
@@ -34,7 +34,7 @@ impl Bucket {
 impl Throttle {
     /// `burst` is what may be drawn at once; the bucket starts full.
     pub(crate) fn new(per_second: f64, burst: f64) -> Self {
-        Self(Mutex::new(Bucket { per_second, burst, level: burst, at: Instant::now() }))
+        Self(Mutex::new(Bucket { per_second, burst, level: burst, at: clock::now() }))
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Bucket) -> T) -> T {

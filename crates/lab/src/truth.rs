@@ -105,9 +105,13 @@ pub struct PostgresTruth {
     pub sessions_max: u32,
     /// By `application_name`.
     pub applications: BTreeMap<String, ApplicationTruth>,
+    /// By the first segment of `application_name`, the text before the first `/`, summed: what a
+    /// tool has open in all, whatever it calls its parts. The lab's neighbours are a family of their
+    /// own, `shakedown-lab-neighbour`.
+    pub families: BTreeMap<String, ApplicationTruth>,
 }
 
-/// Sessions of one `application_name`.
+/// Sessions of one `application_name`, or of one family of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApplicationTruth {
     /// Now.

@@ -78,7 +78,7 @@ async fn throughput_is_capped() {
 async fn connection_rate_is_limited() {
     let tmp = tmp();
     let mut options = options(tmp.path(), scenario(""), 1);
-    options.settings.connector.connection_rate = Rate { per_second: 2.0 };
+    options.settings.connector.connection_rate = Rate::per_second(2);
     let lab = Lab::start(&options).await.unwrap();
     let start = Instant::now();
     for _ in 0..5 {

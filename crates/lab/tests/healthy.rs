@@ -106,7 +106,10 @@ fn files_and_status(lab: &Lab, tmp: &std::path::Path) {
     let found = shakedown_lab::status(tmp);
     assert_eq!(found.len(), 1);
     let info = found[0].info.as_ref().unwrap();
-    assert_eq!((info.pid, &*info.scenario, info.time_scale), (std::process::id(), "healthy", 10));
+    assert_eq!(
+        (info.pid, &*info.scenario, info.time_scale.into()),
+        (std::process::id(), "healthy", 10_u32)
+    );
     assert_eq!(&info.addresses, lab.addresses());
     assert!(found[0].truth.is_some());
 }

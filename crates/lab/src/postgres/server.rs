@@ -118,7 +118,7 @@ impl Server {
     }
 
     async fn wait_ready(&mut self) -> Result<(), LabError> {
-        let deadline = tokio::time::Instant::now() + READY_WITHIN;
+        let deadline = shakedown_core::clock::now() + READY_WITHIN;
         loop {
             let try_once = tokio::time::timeout(
                 Duration::from_secs(5),
@@ -130,7 +130,7 @@ impl Server {
             if !matches!(self.supervisor.try_wait(), Ok(None)) {
                 return Err(LabError::ServerEnded { log: self.log_end() });
             }
-            if tokio::time::Instant::now() > deadline {
+            if shakedown_core::clock::now() > deadline {
                 return Err(LabError::NotReady {
                     seconds: READY_WITHIN.as_secs(),
                     log: self.log_end(),

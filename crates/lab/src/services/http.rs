@@ -70,7 +70,7 @@ fn health(service: Service) -> serde_json::Value {
             "service": "backend-service",
             "version": env!("CARGO_PKG_VERSION"),
             "environment": "lab",
-            "timestamp": jiff::Timestamp::now().to_string(),
+            "timestamp": shakedown_core::clock::wall().to_string(),
         }),
         Service::Auth => json!({ "status": "healthy", "redis": "disabled (lab)" }),
         Service::Frontend => {
