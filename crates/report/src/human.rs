@@ -70,7 +70,7 @@ pub fn human(record: &CleanRecord, style: &Style, session_dir: Option<&Path>) ->
             done.map_or_else(String::new, |d| format!(" ({})", words::duration(d.elapsed_ms)));
         page.title(&format!("{}{elapsed}", words::heading(phase)));
         for probe in probes {
-            page.probe(record, probe);
+            page.probe(record, probe, style.detail);
             if style.detail {
                 detail::probe(&mut page, probe);
             }
@@ -143,44 +143,53 @@ impl Page {
     }
 
     /// One probe: its line, and for those that are not fine what to know about it.
-    fn probe(&mut self, record: &CleanRecord, probe: &ProbeRecord) {
+    fn probe(&mut self, record: &CleanRecord, probe: &ProbeRecord, detail: bool) {
         let tone = Tone::of(&probe.result);
         let word = self.paint.tone(&format!("{:>9}", words::word(&probe.result)), tone);
-        let name = words::name(record, probe);
-        let seconds = probe.elapsed_ms / 1e3;
-        let line = format!("  {word} [{seconds:>8.3}s] {name}");
+        let line = format!("  {word} {} {}", words::clock(probe), words::name(record, probe));
+        let used = INDENT.len() + words::name(record, probe).chars().count() + 2;
         let sentence = words::brief(&words::sentence(&probe.result));
-        let plain = 2 + 9 + 13 + name.chars().count();
-        let fits = self.width == 0 || plain + 2 + sentence.chars().count() <= self.width;
-        let alone = matches!(tone, Tone::Bad) || !fits;
-        match sentence.is_empty() {
-            true => self.text.push_str(&format!("{line}\n")),
-            false if alone => {
-                self.text.push_str(&format!("{line}\n"));
-                self.line(INDENT, &sentence);
-            }
-            false => self.text.push_str(&format!("{line}  {sentence}\n")),
+        let room = if self.width == 0 { usize::MAX } else { self.width.saturating_sub(used) };
+        let alone = matches!(probe.result, ProbeResult::NoVerdict { .. }) || tone == Tone::Bad;
+        if sentence.is_empty() {
+            self.text.push_str(&format!("{line}\n"));
+        } else if !alone && sentence.chars().count() <= room {
+            self.text.push_str(&format!("{line}  {sentence}\n"));
+        } else if !detail && matches!(tone, Tone::Good) {
+            self.text.push_str(&format!("{line}  {}\n", words::cut(&sentence, room)));
+        } else {
+            self.text.push_str(&format!("{line}\n"));
+            self.line(INDENT, &sentence);
         }
-        if matches!(tone, Tone::Bad | Tone::Doubtful) {
-            self.findings(&probe.result);
+        if detail || matches!(tone, Tone::Bad | Tone::Doubtful) {
+            self.findings(&probe.result, detail);
         }
     }
 
-    fn findings(&mut self, result: &ProbeResult) {
+    /// What stands behind a result. Without detail only what says where, why or what next.
+    fn findings(&mut self, result: &ProbeResult, detail: bool) {
+        let mut left_out = 0;
         for (index, finding) in words::findings(result).iter().enumerate() {
-            if index > 0 {
-                self.line(INDENT, &words::brief(&finding.summary));
-            }
             let suggests =
                 finding.suggests.as_ref().map(|cause| format!("consistent with {cause}"));
             let place = words::place(finding).map(|place| format!("at {place}"));
             let facts: Vec<String> = [place, suggests].into_iter().flatten().collect();
+            if index > 0 {
+                if !detail && facts.is_empty() && finding.next.is_none() {
+                    left_out += 1;
+                    continue;
+                }
+                self.line(INDENT, &words::brief(&finding.summary));
+            }
             if !facts.is_empty() {
                 self.line(&format!("{INDENT}  "), &facts.join("; "));
             }
             if let Some(next) = &finding.next {
                 self.line(&format!("{INDENT}  "), &format!("next: {}", words::brief(next)));
             }
+        }
+        if left_out > 0 {
+            self.line(INDENT, &format!("({left_out} more in the detailed report)"));
         }
     }
 

@@ -54,7 +54,12 @@ fn case(record: &CleanRecord, probe: &ProbeRecord) -> TestCase {
 }
 
 fn status(result: &ProbeResult) -> TestCaseStatus {
-    let sentence = words::sentence(result);
+    let sentence = words::brief(&words::sentence(result));
+    let sentence = match result {
+        ProbeResult::Blocked { .. } => format!("blocked {sentence}"),
+        ProbeResult::NotRun { .. } => format!("not run: {sentence}"),
+        _ => sentence,
+    };
     let mut status = match result {
         ProbeResult::Finished(outcome) => match outcome.verdict {
             Verdict::Pass | Verdict::Degraded => return TestCaseStatus::success(),

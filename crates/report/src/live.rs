@@ -66,8 +66,7 @@ impl Live {
                 let attempt = self.repeats.get(&record.id);
                 let attempt = attempt
                     .map_or_else(String::new, |repeat| format!(" ({}/{repeat})", record.attempt));
-                let mut text =
-                    format!("[{:>8.3}s] {}{attempt}", record.elapsed_ms / 1e3, record.id);
+                let mut text = format!("{} {}{attempt}", words::clock(record), record.id);
                 let tone = Tone::of(&record.result);
                 let sentence = words::sentence(&record.result);
                 if tone != Tone::Good && !sentence.is_empty() {

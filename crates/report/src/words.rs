@@ -129,9 +129,7 @@ pub(crate) fn sentence(result: &ProbeResult) -> String {
             (_, None) => outcome.measurements.first().map(measured).unwrap_or_default(),
         },
         ProbeResult::NoVerdict { error, .. } => error.clone(),
-        ProbeResult::Blocked { by, need } => {
-            format!("needs `{need}`, which {by} did not establish")
-        }
+        ProbeResult::Blocked { by, need } => format!("by {by}: no {need}"),
         ProbeResult::NotRun { why } => why.clone(),
     };
     one_line(&text)
@@ -206,6 +204,23 @@ pub(crate) fn one_line(text: &str) -> String {
         .filter(|part| !part.is_empty())
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+/// `[   0.123s]`; empty brackets for what was not started.
+pub(crate) fn clock(probe: &ProbeRecord) -> String {
+    match probe.result {
+        ProbeResult::Blocked { .. } | ProbeResult::NotRun { .. } => format!("[{:9}]", ""),
+        _ => format!("[{:>8.3}s]", probe.elapsed_ms / 1e3),
+    }
+}
+
+/// The first `room` characters of `text`, with a sign that there was more.
+pub(crate) fn cut(text: &str, room: usize) -> String {
+    if text.chars().count() <= room {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(room.saturating_sub(3)).collect();
+    format!("{} ..", kept.trim_end())
 }
 
 /// `text` on one line of a terminal: what a stranger made too long is cut.

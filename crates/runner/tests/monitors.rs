@@ -293,7 +293,7 @@ async fn a_guard_that_sees_nothing_says_so_once() {
         [],
     );
     let (record, _) = run_all(&registry, guarded(), RunOptions::default()).await;
-    let remark = "the guard on fake.load cannot act: no sample of it could be taken at the gate";
+    let remark = "no sample at the gate, guards cannot act: fake.load";
     assert_eq!(record.remarks, [remark]);
     assert_eq!(words(&record), ["a.long: pass"]);
 }

@@ -87,12 +87,16 @@ impl Guards {
 
     fn begin_at(&mut self, now: Timestamp) -> Vec<Notice> {
         self.load_began = Some(now);
-        let mut notices = Vec::new();
-        for rule in &mut self.rules {
-            notices.extend(rule.already_past());
-            if rule.last.is_none() {
-                notices.extend(rule.blind("no sample of it could be taken at the gate"));
-            }
+        let mut notices: Vec<Notice> =
+            self.rules.iter_mut().filter_map(Rule::already_past).collect();
+        let mut unseen = Vec::new();
+        for rule in self.rules.iter_mut().filter(|rule| rule.last.is_none()) {
+            rule.told_blind = true;
+            unseen.push(rule.guard.metric.as_str());
+        }
+        if !unseen.is_empty() {
+            let text = format!("no sample at the gate, guards cannot act: {}", unseen.join(", "));
+            notices.push(Notice::Blind(text));
         }
         notices
     }
