@@ -50,7 +50,7 @@ pub(crate) async fn fill(
     for _ in 0..size {
         leases.push(ctx.lease(&resource::DATABASE_CONNECTION).await?);
     }
-    let pool = match Pool::open(ctx, leases, &target, acquire_timeout) {
+    let pool = match Pool::open(ctx, leases, &target, acquire_timeout).await {
         Ok(pool) => pool,
         Err(fault) => {
             witness.close().await;
