@@ -128,11 +128,11 @@ pub(crate) type Secured = (Box<TlsStream<TcpStream>>, Option<CertificateInfo>);
 
 /// The rung `tls` of everything that speaks HTTP.
 pub(crate) async fn web_handshake(
-    configs: Result<&tls::TlsConfigs, Fault>,
+    configs: &tls::TlsConfigs,
     host: &str,
     stream: TcpStream,
 ) -> Result<(Secured, Option<String>), Fault> {
-    let stream = tls::handshake(&configs?.web, host, stream).await?;
+    let stream = tls::handshake(configs.web()?, host, stream).await?;
     let certificate = CertificateInfo::of(&stream);
     let detail = certificate.as_ref().map(CertificateInfo::summary);
     Ok(((stream, certificate), detail))

@@ -21,49 +21,69 @@ use crate::climb::quoted;
 
 /// How TLS is spoken, one configuration per way of verifying.
 pub(crate) struct TlsConfigs {
-    /// Issuer and name are verified.
-    pub(crate) verify_full: Arc<ClientConfig>,
-    /// The issuer is verified, the name is not.
-    verify_ca: Arc<ClientConfig>,
     /// Nothing is verified: encrypted, to whomever.
     encrypt_only: Arc<ClientConfig>,
-    /// As `verify_full`, and offers HTTP/1.1 by ALPN.
-    pub(crate) web: Arc<ClientConfig>,
+    /// A fault when there is no root at all to trust.
+    verifying: Result<Verifying, Fault>,
+}
+
+struct Verifying {
+    /// Issuer and name are verified.
+    full: Arc<ClientConfig>,
+    /// The issuer is verified, the name is not.
+    issuer: Arc<ClientConfig>,
+    /// As `full`, and offers HTTP/1.1 by ALPN.
+    web: Arc<ClientConfig>,
 }
 
 impl TlsConfigs {
-    pub(crate) fn new(roots: RootCertStore) -> Result<Self, Fault> {
-        let failed = |message: String| Fault::Tls { reason: "unknown-issuer".into(), message };
+    pub(crate) fn new(roots: RootCertStore) -> Self {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier =
-            WebPkiServerVerifier::builder_with_provider(roots.into(), Arc::clone(&provider))
-                .build()
-                .map_err(|error| failed(format!("no root to trust, set `tls.ca_file`: {error}")))?;
         let config = |verifier: Arc<dyn ServerCertVerifier>| {
             let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
                 .with_safe_default_protocol_versions()
-                .map_err(|error| failed(error.to_string()))?;
+                .expect("ring knows TLS 1.2 and 1.3");
             let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
-            Ok(Arc::new(builder.with_no_client_auth()))
+            Arc::new(builder.with_no_client_auth())
         };
-        let verify_full: Arc<ClientConfig> = config(verifier.clone())?;
-        let mut web = ClientConfig::clone(&verify_full);
-        web.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self {
-            verify_full,
-            verify_ca: config(Arc::new(IssuerOnly(verifier)))?,
-            encrypt_only: config(Arc::new(Anybody(Arc::clone(&provider))))?,
-            web: Arc::new(web),
-        })
+        let verifier = WebPkiServerVerifier::builder_with_provider(roots.into(), provider.clone());
+        let verifying = match verifier.build() {
+            Ok(verifier) => {
+                let full = config(verifier.clone());
+                let mut web = ClientConfig::clone(&full);
+                web.alpn_protocols = vec![b"http/1.1".to_vec()];
+                let issuer = config(Arc::new(IssuerOnly(verifier)));
+                Ok(Verifying { full, issuer, web: Arc::new(web) })
+            }
+            Err(error) => Err(Fault::Tls {
+                reason: "unknown-issuer".into(),
+                message: format!("no root to trust, set `tls.ca_file`: {error}"),
+            }),
+        };
+        Self { encrypt_only: config(Arc::new(Anybody(provider.clone()))), verifying }
     }
 
     /// The configuration for a database connection.
-    pub(crate) fn database(&self, mode: SslMode) -> &Arc<ClientConfig> {
+    pub(crate) fn database(&self, mode: SslMode) -> Result<&Arc<ClientConfig>, Fault> {
         match mode {
-            SslMode::Disable | SslMode::Prefer | SslMode::Require => &self.encrypt_only,
-            SslMode::VerifyCa => &self.verify_ca,
-            SslMode::VerifyFull => &self.verify_full,
+            SslMode::Disable | SslMode::Prefer | SslMode::Require => Ok(&self.encrypt_only),
+            SslMode::VerifyCa => self.verifying().map(|configs| &configs.issuer),
+            SslMode::VerifyFull => self.full(),
         }
+    }
+
+    /// Issuer and name are verified.
+    pub(crate) fn full(&self) -> Result<&Arc<ClientConfig>, Fault> {
+        self.verifying().map(|configs| &configs.full)
+    }
+
+    /// The configuration for everything that speaks HTTP.
+    pub(crate) fn web(&self) -> Result<&Arc<ClientConfig>, Fault> {
+        self.verifying().map(|configs| &configs.web)
+    }
+
+    fn verifying(&self) -> Result<&Verifying, Fault> {
+        self.verifying.as_ref().map_err(Fault::clone)
     }
 }
 
@@ -265,5 +285,34 @@ impl ServerCertVerifier for Anybody {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_any_root_encrypting_still_works_and_verifying_says_what_to_set() {
+        let configs = TlsConfigs::new(RootCertStore::empty());
+        for mode in [SslMode::Prefer, SslMode::Require] {
+            assert!(configs.database(mode).is_ok());
+        }
+        for failed in [configs.database(SslMode::VerifyCa), configs.full(), configs.web()] {
+            let fault = failed.unwrap_err();
+            assert_eq!(fault.code(), "tls:unknown-issuer");
+            assert!(fault.to_string().contains("tls.ca_file"));
+        }
+    }
+
+    #[test]
+    fn alerts_have_readable_names() {
+        for (alert, name) in [
+            (rustls::AlertDescription::HandshakeFailure, "handshake-failure"),
+            (rustls::AlertDescription::AccessDenied, "access-denied"),
+        ] {
+            let error = std::io::Error::other(rustls::Error::AlertReceived(alert));
+            assert_eq!(fault(&error).code(), format!("tls:{name}"));
+        }
     }
 }

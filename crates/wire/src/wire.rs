@@ -16,7 +16,7 @@ use crate::tls::TlsConfigs;
 pub struct Wire {
     resolve: BTreeMap<String, SocketAddr>,
     extra_roots: Vec<CertificateDer<'static>>,
-    tls: OnceLock<Result<TlsConfigs, Fault>>,
+    tls: OnceLock<TlsConfigs>,
 }
 
 impl Wire {
@@ -61,17 +61,16 @@ impl Wire {
     ///
     /// [`Fault::Tls`] when there is no root at all to trust.
     pub fn client_config(&self) -> Result<Arc<rustls::ClientConfig>, Fault> {
-        self.tls().map(|configs| Arc::clone(&configs.verify_full))
+        self.tls().full().cloned()
     }
 
-    pub(crate) fn tls(&self) -> Result<&TlsConfigs, Fault> {
-        let configs = self.tls.get_or_init(|| {
+    pub(crate) fn tls(&self) -> &TlsConfigs {
+        self.tls.get_or_init(|| {
             let mut roots = RootCertStore::empty();
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             roots.add_parsable_certificates(self.extra_roots.iter().cloned());
             TlsConfigs::new(roots)
-        });
-        configs.as_ref().map_err(Fault::clone)
+        })
     }
 
     /// Where `[network.resolve]` says to connect for `host` and `port`.

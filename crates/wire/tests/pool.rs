@@ -31,7 +31,7 @@ async fn a_pool_holds_no_more_than_its_leases_and_says_so_in_time() {
     let witness = leases(&ctx, 1).await.pop().unwrap();
     let mut witness = pg::connect(&ctx, witness, &target).await.result.unwrap();
 
-    let pool = Pool::open(&ctx, leases(&ctx, 2).await, &target, SHORT).unwrap();
+    let pool = Pool::open(&ctx, leases(&ctx, 2).await, &target, SHORT).await.unwrap();
     assert_eq!((pool.size(), pool.idle(), pool.max()), (0, 0, 2), "nothing is dialled yet");
     let mut one = pool.acquire().await.unwrap();
     let mut two = pool.acquire().await.unwrap();
@@ -62,8 +62,9 @@ async fn a_pools_sessions_are_read_only_with_our_limits() {
     for target in [PgTarget::of(&ctx).unwrap(), PgTarget::tcp_of(&ctx).unwrap().unwrap()] {
         let mut target = target.named(&database.name);
         target.statement_timeout = Duration::from_millis(100);
-        let pool =
-            Pool::open(&ctx, leases(&ctx, 1).await, &target, Duration::from_secs(10)).unwrap();
+        let pool = Pool::open(&ctx, leases(&ctx, 1).await, &target, Duration::from_secs(10))
+            .await
+            .unwrap();
         let mut connection = pool.acquire().await.unwrap();
         let Err(Fault::Sql { sqlstate, .. }) = connection.sleep(5.0).await else {
             panic!("the sleep was not ended")
@@ -82,7 +83,8 @@ async fn what_a_pool_is_refused_for_good_is_no_timeout() {
     let ctx = server.ctx(&database);
     let mut target = PgTarget::of(&ctx).unwrap();
     target.password = Some("wrong".into());
-    let pool = Pool::open(&ctx, leases(&ctx, 1).await, &target, Duration::from_secs(10)).unwrap();
+    let pool =
+        Pool::open(&ctx, leases(&ctx, 1).await, &target, Duration::from_secs(10)).await.unwrap();
     let PoolFault::Fault(Fault::Sql { sqlstate, .. }) = pool.acquire().await.unwrap_err() else {
         panic!("another fault")
     };

@@ -29,6 +29,10 @@ const STARTUP_CAP: u64 = 1 << 20;
 /// it takes queries. A server's refusal is booked to the rung it came at: 53300 for an ordinary
 /// role comes at `ready`, for everybody at `startup`; 28P01 at `auth`; 3D000 at `ready`.
 ///
+/// PostgreSQL sends its acceptance together with what follows it, so the time it takes to set up
+/// the session is in `auth`, and `ready` is near zero. `startup` is the time it takes to start a
+/// backend, and behind a proxy that accepts at once the time it takes that proxy to connect.
+///
 /// The caller promises that the lease is a
 /// [`DATABASE_CONNECTION`](shakedown_core::id::resource::DATABASE_CONNECTION).
 ///
@@ -95,8 +99,8 @@ async fn climb(ladder: &mut Ladder<'_>, lease: &Lease, target: &PgTarget) -> Res
     let wire = ladder.wire()?;
     let mode = target.effective_ssl_mode();
     if mode != SslMode::Disable {
-        // Reads the roots if nobody has yet: not to be counted in the rung. An error shows there.
-        let _ = wire.tls();
+        // Reads the roots if nobody has yet: not to be counted in the rung.
+        wire.tls();
     }
     ladder.pace(lease, &[resource::NEW_CONNECTION]).await?;
     let transport = match &target.endpoint {
@@ -122,7 +126,7 @@ async fn encrypt(
     /// Length 8, then the number that stands for SSLRequest.
     const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
     let io = |error: std::io::Error| Fault::from_io(&error);
-    let config = wire.tls()?.database(mode);
+    let config = wire.tls().database(mode)?;
     stream.write_all(&SSL_REQUEST).await.map_err(io)?;
     // Exactly one byte: whatever came behind it in clear must not be taken for part of the session.
     match stream.read_u8().await.map_err(io)? {

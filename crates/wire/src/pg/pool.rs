@@ -56,7 +56,11 @@ impl Pool {
     ///
     /// When there is no lease, or one is not for a
     /// [`DATABASE_CONNECTION`](shakedown_core::id::resource::DATABASE_CONNECTION).
-    pub fn open(
+    ///
+    /// # Cancel safety
+    ///
+    /// Does not wait; when dropped before the first poll, the leases linger.
+    pub async fn open(
         ctx: &ProbeCtx,
         leases: Vec<Lease>,
         target: &PgTarget,
