@@ -1,0 +1,6 @@
+//! From log exports and run evidence to root causes that hold.
+//!
+//! This crate reads what operators really have: saved Cloud Logging exports, container output,
+//! test results, run directories. It reads files and standard input, prints nothing and contacts
+//! nobody; the command line crate shows what it found.
+
