@@ -55,7 +55,10 @@ impl Paint {
 /// with its rung, its error and what to do next, the budget, and what could not be looked at. Ends
 /// with where the files are, when `session_dir` is given.
 pub fn human(record: &CleanRecord, style: &Style, session_dir: Option<&Path>) -> String {
-    let mut page = Page { text: String::new(), paint: Paint(style.color), width: style.width };
+    let names = record.probes.iter().map(|probe| words::name(record, probe).chars().count());
+    let names = names.filter(|&length| length <= LONGEST_NAME).max().unwrap_or(0);
+    let paint = Paint(style.color);
+    let mut page = Page { text: String::new(), paint, width: style.width, names };
     head(&mut page, record);
     if style.detail {
         detail::before(&mut page, record);
@@ -123,7 +126,7 @@ fn tail(page: &mut Page, record: &CleanRecord) {
     if !record.usage.is_empty() {
         page.title("Budget used");
         for usage in &record.usage {
-            let text = format!("{}: {} of {} at most", usage.resource, usage.peak, usage.ceiling);
+            let text = format!("{}: {} of {} at once", usage.resource, usage.peak, usage.ceiling);
             page.line("  ", &text);
         }
     }
@@ -134,6 +137,8 @@ struct Page {
     text: String,
     paint: Paint,
     width: usize,
+    /// The column in which names end.
+    names: usize,
 }
 
 impl Page {
@@ -146,20 +151,35 @@ impl Page {
     fn probe(&mut self, record: &CleanRecord, probe: &ProbeRecord, detail: bool) {
         let tone = Tone::of(&probe.result);
         let word = self.paint.tone(&format!("{:>9}", words::word(&probe.result)), tone);
-        let line = format!("  {word} {} {}", words::clock(probe), words::name(record, probe));
-        let used = INDENT.len() + words::name(record, probe).chars().count() + 2;
+        let (clock, name) = (words::clock(probe), words::name(record, probe));
+        let line = format!("  {word} {clock} {name}");
+        let column = self.names.max(name.chars().count()) + 2;
+        let room = match self.width {
+            0 => usize::MAX,
+            width => width.saturating_sub(INDENT.len() + column),
+        };
         let sentence = words::brief(&words::sentence(&probe.result));
-        let room = if self.width == 0 { usize::MAX } else { self.width.saturating_sub(used) };
-        let alone = matches!(probe.result, ProbeResult::NoVerdict { .. }) || tone == Tone::Bad;
-        if sentence.is_empty() {
-            self.text.push_str(&format!("{line}\n"));
-        } else if !alone && sentence.chars().count() <= room {
-            self.text.push_str(&format!("{line}  {sentence}\n"));
-        } else if !detail && matches!(tone, Tone::Good) {
-            self.text.push_str(&format!("{line}  {}\n", words::cut(&sentence, room)));
-        } else {
-            self.text.push_str(&format!("{line}\n"));
-            self.line(INDENT, &sentence);
+        let fits = |text: &str| !text.is_empty() && text.chars().count() <= room;
+        let beside = match &probe.result {
+            _ if tone == Tone::Bad => None,
+            _ if fits(&sentence) => Some(sentence.clone()),
+            ProbeResult::Finished(outcome) if tone == Tone::Good && !detail => {
+                let number = outcome.measurements.first().map(words::measured);
+                number.filter(|number| fits(number)).or_else(|| Some(words::cut(&sentence, room)))
+            }
+            _ => None,
+        };
+        match beside {
+            Some(beside) => {
+                let gap = " ".repeat(column - name.chars().count());
+                self.text.push_str(&format!("{}\n", format!("{line}{gap}{beside}").trim_end()));
+            }
+            None => {
+                self.text.push_str(&format!("{line}\n"));
+                if !sentence.is_empty() {
+                    self.line(INDENT, &sentence);
+                }
+            }
         }
         if detail || matches!(tone, Tone::Bad | Tone::Doubtful) {
             self.findings(&probe.result, detail);
@@ -226,6 +246,9 @@ impl Page {
         self.text.push('\n');
     }
 }
+
+/// A name longer than this does not move the others' column.
+const LONGEST_NAME: usize = 34;
 
 /// Where what belongs to a probe begins: under its id.
 const INDENT: &str = "                        ";

@@ -108,7 +108,7 @@ fn budget(record: &CleanRecord) -> String {
     let usage = record.usage.iter();
     usage
         .map(|u| {
-            format!("- {}: {} of {} at most\n", escape(u.resource.as_str()), u.peak, u.ceiling)
+            format!("- {}: {} of {} at once\n", escape(u.resource.as_str()), u.peak, u.ceiling)
         })
         .collect()
 }

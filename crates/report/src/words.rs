@@ -219,8 +219,11 @@ pub(crate) fn cut(text: &str, room: usize) -> String {
     if text.chars().count() <= room {
         return text.to_owned();
     }
-    let kept: String = text.chars().take(room.saturating_sub(3)).collect();
-    format!("{} ..", kept.trim_end())
+    let mut kept: String = text.chars().take(room.saturating_sub(3)).collect();
+    if let Some((words, _)) = kept.rsplit_once(' ') {
+        kept.truncate(words.len());
+    }
+    format!("{kept} ..")
 }
 
 /// `text` on one line of a terminal: what a stranger made too long is cut.

@@ -269,7 +269,7 @@ fn budget(record: &CleanRecord) -> Markup {
                         tr {
                             td { (usage.resource.as_str()) }
                             td { (charts::bar(usage.peak, usage.ceiling)) }
-                            td { "at most " (usage.peak) " of " (usage.ceiling) }
+                            td { (usage.peak) " of " (usage.ceiling) " at once" }
                         }
                     }
                 } }
