@@ -25,12 +25,21 @@ pub struct Draw {
     pub resource: ResourceKind,
     /// How many at once.
     pub amount: u32,
+    /// With how many it can still do something worth while; usually `amount`. Where the run's load
+    /// had to be cut, a probe gets what there is from here on; it sees it in
+    /// [`ProbeCtx::drawn`](crate::ProbeCtx::drawn).
+    pub least: u32,
 }
 
 impl Draw {
-    /// `amount` of `resource`.
+    /// `amount` of `resource`, all or nothing.
     pub const fn new(resource: ResourceKind, amount: u32) -> Self {
-        Self { resource, amount }
+        Self { resource, amount, least: amount }
+    }
+
+    /// `amount` of `resource`, or fewer down to `least` where the run's load had to be cut.
+    pub const fn between(resource: ResourceKind, least: u32, amount: u32) -> Self {
+        Self { resource, amount, least }
     }
 }
 

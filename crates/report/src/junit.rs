@@ -56,7 +56,7 @@ fn case(record: &CleanRecord, probe: &ProbeRecord) -> TestCase {
 fn status(result: &ProbeResult) -> TestCaseStatus {
     let sentence = words::brief(&words::sentence(result));
     let sentence = match result {
-        ProbeResult::Blocked { .. } => format!("blocked {sentence}"),
+        ProbeResult::Blocked { .. } => format!("blocked: {sentence}"),
         ProbeResult::NotRun { .. } => format!("not run: {sentence}"),
         _ => sentence,
     };

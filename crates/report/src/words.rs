@@ -129,7 +129,7 @@ pub(crate) fn sentence(result: &ProbeResult) -> String {
             (_, None) => outcome.measurements.first().map(measured).unwrap_or_default(),
         },
         ProbeResult::NoVerdict { error, .. } => error.clone(),
-        ProbeResult::Blocked { by, need } => format!("by {by}: no {need}"),
+        ProbeResult::Blocked { by, need } => format!("no {need} ({by})"),
         ProbeResult::NotRun { why } => why.clone(),
     };
     one_line(&text)

@@ -184,11 +184,11 @@ fn planned(
 
 /// Why `draws` cannot be had out of `left`.
 fn too_much(draws: &[Draw], left: &BTreeMap<ResourceKind, u32>) -> Option<String> {
-    let draw = draws.iter().find(|d| d.amount > left.get(&d.resource).copied().unwrap_or(0))?;
+    let draw = draws.iter().find(|d| d.least > left.get(&d.resource).copied().unwrap_or(0))?;
     let left = left.get(&draw.resource).copied().unwrap_or(0);
     Some(format!(
         "it draws {} of `{}`, the budget leaves {left} for probes",
-        draw.amount, draw.resource
+        draw.least, draw.resource
     ))
 }
 

@@ -167,6 +167,26 @@ async fn what_a_check_leaves_of_the_budget_is_shared_by_monitors_and_probes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_probe_that_can_do_with_less_gets_what_is_left() {
+    const SOME: &[Draw] = &[Draw::between(DATABASE_CONNECTION, 1, 3)];
+    const MORE: &[Draw] = &[Draw::between(DATABASE_CONNECTION, 2, 3)];
+    const DOWN: Checked =
+        |_| checks(vec![Check::unknown("database", "down").limiting(DATABASE_CONNECTION, 1)]);
+    let probes = || [drawing("a.some", SOME), drawing("b.more", MORE)];
+    let cut = registry(probes(), [], [gate!(DOWN)]);
+    let (record, _) = run_all(&cut, lab(), RunOptions::default()).await;
+    assert_eq!(words(&record), ["a.some: pass", "b.more: not-run"]);
+    assert!(why(&record, "b.more").starts_with("it draws 2 of `database-connection`"));
+    let in_use = |record: &RunRecord| {
+        record.probes[0].result.outcome().expect("finished").measurements[0].value
+    };
+    assert_eq!(in_use(&record), 1.0);
+    let (record, _) = run_all(&registry(probes(), [], []), lab(), RunOptions::default()).await;
+    assert_eq!(words(&record), ["a.some: pass", "b.more: pass"]);
+    assert_eq!(in_use(&record), 3.0, "all of it where the load was not cut");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_check_that_lowers_the_budget_but_holds_its_connection_keeps_it() {
     const BUSY: Checked = |ctx| {
         Box::pin(async move {

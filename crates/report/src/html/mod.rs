@@ -6,7 +6,7 @@ mod timeline;
 use maud::{DOCTYPE, Markup, PreEscaped, html as page};
 use shakedown_core::meta::RunPhase;
 use shakedown_core::outcome::Outcome;
-use shakedown_core::record::ProbeRecord;
+use shakedown_core::record::{ProbeRecord, ProbeResult};
 
 use crate::clean::CleanRecord;
 use crate::stats::{Spread, series_stats};
@@ -98,10 +98,12 @@ fn phase_section(record: &CleanRecord, phase: RunPhase) -> Markup {
 
 fn probe_row(record: &CleanRecord, probe: &ProbeRecord) -> Markup {
     let tone = Tone::of(&probe.result);
-    let open = matches!(tone, Tone::Bad | Tone::Doubtful);
+    let open = matches!(tone, Tone::Bad | Tone::Doubtful)
+        && !matches!(probe.result, ProbeResult::Blocked { .. });
     let said = words::sentence(&probe.result);
     // What stands in full below is shown in the summary only as long as it is closed.
-    let repeated = !words::findings(&probe.result).is_empty();
+    let first = words::findings(&probe.result).first();
+    let repeated = first.is_some_and(|finding| words::one_line(&finding.summary) == said);
     let planned = record.plan.probes.iter().find(|planned| planned.id == probe.id);
     page! {
         details open[open] {
@@ -227,22 +229,24 @@ fn samples(record: &CleanRecord) -> Markup {
                         thead { tr {
                             th { "metric" } th { "over the run" } th { "unit" } th class="n" { "n" }
                             th class="n" { "min" } th class="n" { "median" } th class="n" { "p95" }
-                            th class="n" { "max" } th { "from" } th { "unavailable" }
+                            th class="n" { "max" } th { "from" }
                         } }
                         tbody {
                             @for series in stats {
                                 tr {
-                                    td { code { (series.name) } }
+                                    td {
+                                        code { (series.name) }
+                                        @if let Some(why) = &series.last_reason {
+                                            p class="said" {
+                                                "unavailable " (series.unavailable) " times: " (why)
+                                            }
+                                        }
+                                    }
                                     td { (charts::sparkline(record, &series.name)) }
                                     td { (series.unit) }
                                     td class="n" { (series.count) }
                                     @for value in spread(series.spread) { td class="n" { (value) } }
                                     td { (series.provenance) }
-                                    td {
-                                        @if let Some(why) = &series.last_reason {
-                                            (series.unavailable) " times: " (why)
-                                        }
-                                    }
                                 }
                             }
                         }

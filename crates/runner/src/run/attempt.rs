@@ -65,10 +65,10 @@ impl Run<'_> {
         self.started(planned, attempt, probe, allotment).await
     }
 
-    /// Sets aside all the probe draws.
+    /// Sets aside what the probe draws.
     async fn reserve(&mut self, planned: &PlannedProbe) -> Result<Allotment, String> {
         let budget = self.world.budget.clone();
-        let draws = planned.draws.clone();
+        let draws = self.granted(planned);
         let reserve = std::pin::pin!(async move { budget.reserve(&draws).await });
         // What earlier probes held comes back within the time it lingers.
         let linger = self.world.environment.safety.linger.get() + self.world.grace();

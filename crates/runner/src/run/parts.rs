@@ -39,14 +39,23 @@ impl Run<'_> {
     /// `NotRun` when the probe draws more than the budget leaves now. The budget itself would have
     /// it wait for what is held to the end.
     pub(super) fn too_much(&self, planned: &PlannedProbe) -> Option<ProbeResult> {
-        let Draw { resource, amount } =
-            planned.draws.iter().find(|draw| draw.amount > self.left(&draw.resource))?;
+        let Draw { resource, least, .. } =
+            planned.draws.iter().find(|draw| draw.least > self.left(&draw.resource))?;
         let left = self.left(resource);
-        let mut why = format!("it draws {amount} of `{resource}`, the budget leaves {left}");
+        let mut why = format!("it draws {least} of `{resource}`, the budget leaves {left}");
         if let Some((_, reason)) = self.cuts.iter().rev().find(|(kind, _)| kind == resource) {
             why.push_str(&format!(": {reason}"));
         }
         Some(ProbeResult::NotRun { why })
+    }
+
+    /// What a probe gets of what it draws: all of it, or what the budget leaves now.
+    pub(super) fn granted(&self, planned: &PlannedProbe) -> Vec<Draw> {
+        let granted = |draw: &Draw| {
+            let amount = draw.amount.min(self.left(&draw.resource));
+            Draw::new(draw.resource.clone(), amount)
+        };
+        planned.draws.iter().map(granted).collect()
     }
 
     pub(super) fn left(&self, kind: &ResourceKind) -> u32 {
