@@ -7,9 +7,25 @@ use crate::redact::Redactor;
 /// Keys whose values are words or times of the record model. They stay as they are: a weak secret
 /// that happens to be such a word must not make a journal unreadable.
 const OURS: &[&str] = &[
-    "at", "category", "clock", "conditions", "created_at", "event", "how", "kind", "limit",
-    "provenance", "schema", "started_at", "state", "status", "taken_at", "tier", "vantage",
-    "verdict", "visible_at",
+    "at",
+    "category",
+    "clock",
+    "conditions",
+    "created_at",
+    "event",
+    "how",
+    "kind",
+    "limit",
+    "provenance",
+    "schema",
+    "started_at",
+    "state",
+    "status",
+    "taken_at",
+    "tier",
+    "vantage",
+    "verdict",
+    "visible_at",
 ];
 
 /// `json` with every string value passed through `clean`, except the words of the record model.

@@ -59,6 +59,7 @@ pub fn schema(registry: &Registry) -> Value {
 
 /// The JSON Schema of one configuration type, with everything it refers to inside.
 pub fn config_schema(schema: SchemaFn) -> Value {
-    let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+    let settings =
+        SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
     schema(&mut settings.into_generator()).to_value()
 }
