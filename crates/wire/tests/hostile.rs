@@ -53,7 +53,9 @@ async fn hostile_peers_end_the_climb_and_nothing_else() {
         let step = climb(&ctx, ask, &peer).await;
         let took = began.elapsed();
         let code = step.fault.as_ref().map_or_else(|| "passed".into(), Fault::code);
-        if (step.rung.as_str(), code.as_str()) != expect {
+        // A reset may come before we have noticed that we were connected.
+        let early = code == "reset" && step.rung == "connect" && expect.1 == "reset";
+        if (step.rung.as_str(), code.as_str()) != expect && !early {
             wrong.push(format!("{name}, {ask:?}: {expect:?} expected, got {step:?}"));
         }
         if let Some(Fault::Timeout { limit }) = step.fault {
