@@ -30,7 +30,7 @@ use shakedown_core::budget::Draw;
 use shakedown_core::id::resource;
 use shakedown_core::{
     Category, Fault, Finding, Outcome, Probe, ProbeCtx, ProbeError, ProbeMeta, ProbeSpec, RunPhase,
-    SkipReason, Step, Subject, Verdict, async_trait,
+    SkipReason, Step, Subject, async_trait,
 };
 use shakedown_wire::{http, ws};
 
@@ -306,13 +306,13 @@ fn outcome(statement: &str, answers: Vec<Answer>, warning_days: i64) -> Outcome 
             );
         }
     }
-    if outcome.verdict == Verdict::Pass {
+    if outcome.findings.is_empty() {
         let nearest =
             answers.iter().filter_map(|answer| answer.result.as_ref()?.as_ref().ok()?.days_left);
         let days = nearest.min().map(|days| format!(", the next certificate ends in {days} days"));
         let summary =
             format!("{} URLs answer as they should{}", answers.len(), days.unwrap_or_default());
-        outcome.findings.insert(0, Finding::new(summary));
+        outcome = outcome.find(Finding::new(summary));
     }
     outcome = outcome.find(Finding::new(format!("path: {statement}")));
     for answer in answers {
