@@ -100,7 +100,7 @@ pub struct Expect {
 pub struct ExpectProbe {
     /// Probe id, `cloudsql.connect-timing`.
     pub id: String,
-    /// Its verdict.
+    /// Its verdict, or how it ended without one.
     pub verdict: ExpectVerdict,
     /// Which of the lab's two ways to the database `rung` and `error` are about, where the probe
     /// takes both: `"socket"` (default) or `"tcp"`.
@@ -114,15 +114,22 @@ pub struct ExpectProbe {
     pub error: Option<String>,
 }
 
-/// A probe's verdict.
+/// A probe's verdict, or how it ended without one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[expect(missing_docs, reason = "the names say it all")]
+#[serde(rename_all = "kebab-case")]
 pub enum ExpectVerdict {
+    /// The good state holds.
     Pass,
+    /// It holds, but something is worth a look.
     Degraded,
+    /// It does not hold.
     Fail,
+    /// The question does not arise.
     Skip,
+    /// It did not start: a probe it needs failed.
+    Blocked,
+    /// It did not start: with the database down, a careful tester's budget is too small for it.
+    NotRun,
 }
 
 /// A way to the lab's database.

@@ -64,7 +64,7 @@ impl Authority {
 fn params(names: Vec<String>, common_name: &str) -> Result<CertificateParams, LabError> {
     let mut params = CertificateParams::new(names).map_err(certificates)?;
     params.distinguished_name.push(DnType::CommonName, common_name);
-    let today = jiff::Zoned::now().with_time_zone(jiff::tz::TimeZone::UTC).date();
+    let today = shakedown_core::clock::wall().to_zoned(jiff::tz::TimeZone::UTC).date();
     let day = |offset: i64| {
         let date = today.saturating_add(jiff::Span::new().days(offset));
         let part = |part: i8| part.unsigned_abs();
