@@ -4,6 +4,7 @@ use std::fmt::Debug;
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Timestamp;
 use crate::evidence::{Evidence, Observation};
 use crate::id::{Cause, Symptom};
 
@@ -17,6 +18,8 @@ pub enum ClaimStatus {
     Refuted,
     /// The evidence does not decide.
     Undetermined,
+    /// Another fault stops the evidence for or against it from ever appearing.
+    Masked,
 }
 
 /// What a claim names: a root or a symptom.
@@ -50,6 +53,37 @@ pub struct Claim {
     pub explains: Vec<Symptom>,
     /// The probe or query that would decide it.
     pub next: String,
+    /// For symptoms: how often, where more was seen than `supporting` holds.
+    pub seen: Option<Seen>,
+}
+
+/// How often something was seen, and over which span.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// How often.
+    pub count: u64,
+    /// The first time.
+    pub first: Option<Timestamp>,
+    /// The last time.
+    pub last: Option<Timestamp>,
+}
+
+impl Claim {
+    /// A claim about `service` with nothing to it yet.
+    pub fn new(claimed: Claimed, service: &str, status: ClaimStatus) -> Self {
+        Self {
+            claimed,
+            service: service.to_owned(),
+            status,
+            confidence: 0.0,
+            summary: String::new(),
+            supporting: Vec::new(),
+            against: Vec::new(),
+            explains: Vec::new(),
+            next: String::new(),
+            seen: None,
+        }
+    }
 }
 
 /// The static description of a classifier.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::attempt::{Attempt, Held, Tally, Traffic};
 use crate::clock::Timestamp;
 use crate::fault::Step;
 use crate::id::ObservationKind;
@@ -166,6 +167,14 @@ pub enum Body {
     Startup(StartupEvent),
     /// Somebody changed the target.
     Change(Change),
+    /// An attempt to start, put together.
+    Attempt(Attempt),
+    /// Answers of one kind, counted.
+    Traffic(Traffic),
+    /// How often a signal was seen.
+    Tally(Tally),
+    /// How much of a service is held.
+    Held(Held),
     /// Anything else.
     Fact(Fact),
 }
@@ -217,6 +226,13 @@ pub struct Fact {
     pub fact: ObservationKind,
     /// Its attributes, in the order they should be read.
     pub attributes: Vec<(String, String)>,
+}
+
+impl Fact {
+    /// The value of an attribute, empty when it is not there.
+    pub fn get(&self, name: &str) -> &str {
+        self.attributes.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value)
+    }
 }
 
 /// The static description of an observation kind.

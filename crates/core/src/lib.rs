@@ -28,13 +28,16 @@
 //! Dynamic loading, global mutable state, reading of the process environment, printing, and any
 //! decision about exit codes. Those that exist at all live in the command line crate.
 
+pub mod attempt;
 pub mod budget;
+pub mod case;
 pub mod classify;
 pub mod cleanup;
 pub mod clock;
 pub mod context;
 pub mod credentials;
 pub mod environment;
+pub mod diagnosis;
 pub mod evidence;
 pub mod fault;
 pub mod id;
@@ -49,13 +52,18 @@ pub mod registry;
 pub mod safety;
 pub mod scrub;
 pub mod section;
+pub mod signal;
+pub mod startup;
 pub mod units;
 
 pub use async_trait::async_trait;
+pub use attempt::{Attempt, AttemptEnd, Traffic};
 pub use budget::{Allotment, Budget, BudgetError, Draw, Lease};
+pub use case::{Case, Hit};
 pub use classify::{Claim, ClaimStatus, ClassifierMeta, ClassifierSpec, FailureClassifier};
 pub use context::{Interrupted, ProbeCtx};
 pub use credentials::Credentials;
+pub use diagnosis::Diagnosis;
 pub use environment::{Environment, Tier};
 pub use evidence::{Evidence, Observation, Subject, Vantage};
 pub use fault::{Fault, Step};
@@ -68,6 +76,8 @@ pub use redact::Redactor;
 pub use registry::Registry;
 pub use safety::{SafetyCheck, SafetyMeta, SafetySpec};
 pub use section::SectionSpec;
+pub use signal::{LogSignal, SignalTable};
+pub use startup::StartupConfig;
 pub use units::{Provenance, Rate, Setting, Span};
 
 /// What the registration macros expand to. Not part of the public contract.

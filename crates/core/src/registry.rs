@@ -20,6 +20,7 @@ use crate::monitor::{Monitor, MonitorMeta, MonitorSpec};
 use crate::probe::{Probe, ProbeSpec};
 use crate::safety::{SafetyCheck, SafetyMeta, SafetySpec};
 use crate::section::SectionSpec;
+use crate::signal::{LogSignal, SignalTable};
 
 /// Where an entry was registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -164,6 +165,17 @@ impl SectionEntry {
 
 inventory::collect!(SectionEntry);
 
+/// A registered table of log signals.
+#[derive(Clone, Copy, Debug)]
+pub struct SignalEntry {
+    /// The table.
+    pub table: &'static SignalTable,
+    /// Where it was registered.
+    pub origin: Origin,
+}
+
+inventory::collect!(SignalEntry);
+
 /// A registered cause, symptom or observation kind: a name with its description.
 #[derive(Clone, Copy, Debug)]
 pub struct TermEntry {
@@ -214,6 +226,7 @@ pub struct Registry {
     safety_checks: BTreeMap<&'static str, SafetyEntry>,
     classifiers: BTreeMap<&'static str, ClassifierEntry>,
     sections: BTreeMap<&'static str, SectionEntry>,
+    signals: BTreeMap<&'static str, SignalEntry>,
     terms: BTreeMap<&'static str, TermEntry>,
 }
 
@@ -230,6 +243,8 @@ pub struct Entries {
     pub classifiers: Vec<ClassifierEntry>,
     /// Sections.
     pub sections: Vec<SectionEntry>,
+    /// Tables of log signals.
+    pub signals: Vec<SignalEntry>,
     /// Causes, symptoms and observation kinds.
     pub terms: Vec<TermEntry>,
 }
@@ -247,6 +262,7 @@ impl Registry {
             safety_checks: inventory::iter::<SafetyEntry>().copied().collect(),
             classifiers: inventory::iter::<ClassifierEntry>().copied().collect(),
             sections: inventory::iter::<SectionEntry>().copied().collect(),
+            signals: inventory::iter::<SignalEntry>().copied().collect(),
             terms: inventory::iter::<TermEntry>().copied().collect(),
         })
     }
@@ -263,6 +279,7 @@ impl Registry {
             safety_checks: index("safety check", entries.safety_checks, |e| (e.meta.id, e.origin))?,
             classifiers: index("classifier", entries.classifiers, |e| (e.meta.id, e.origin))?,
             sections: index("section", entries.sections, |e| (e.name, e.origin))?,
+            signals: index("signal table", entries.signals, |e| (e.table.name, e.origin))?,
             terms: index("term", entries.terms, |e| (e.term.id(), e.origin))?,
         })
     }
@@ -290,6 +307,16 @@ impl Registry {
     /// The sections, by name.
     pub fn sections(&self) -> impl Iterator<Item = &SectionEntry> {
         self.sections.values()
+    }
+
+    /// The log signals of all tables, tables by name.
+    pub fn signals(&self) -> impl Iterator<Item = &'static LogSignal> {
+        self.signals.values().flat_map(|entry| entry.table.signals)
+    }
+
+    /// The tables of log signals, by name.
+    pub fn signal_tables(&self) -> impl Iterator<Item = &SignalEntry> {
+        self.signals.values()
     }
 
     /// The registered causes, symptoms and observation kinds, by name.
@@ -419,6 +446,16 @@ macro_rules! register_observation {
                 term: $crate::registry::Term::Observation(&$meta),
                 origin: $crate::__origin!(),
             }
+        }
+    };
+}
+
+/// Registers a [`SignalTable`](crate::signal::SignalTable) constant.
+#[macro_export]
+macro_rules! register_signal {
+    ($table:expr) => {
+        $crate::__private::inventory::submit! {
+            $crate::registry::SignalEntry { table: &$table, origin: $crate::__origin!() }
         }
     };
 }

@@ -1,0 +1,172 @@
+//! What a service did as a whole: its attempts to start, its answers, how often a fact was seen.
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+
+/// One line of a log, quoted: sanitized, redacted, cut to a few hundred bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Quote {
+    /// When, if the line has a time.
+    pub at: Option<Timestamp>,
+    /// Where it stands: file, and the entry's id or else its byte.
+    pub source: String,
+    /// The words.
+    pub text: String,
+}
+
+/// How an attempt to start ended.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum AttemptEnd {
+    /// The application said that its start-up is complete.
+    Completed,
+    /// It failed, or its process exited before it was complete.
+    Failed,
+    /// Somebody stopped it (a roll-out, a scale-in).
+    Stopped,
+    /// What is held of it ends before its end.
+    #[default]
+    Unknown,
+}
+
+/// A start-up phase and how long it took.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PhaseTime {
+    /// The phase, as configured.
+    pub phase: String,
+    /// Its duration by the log's clock, `None` when its end is not held.
+    pub seconds: Option<f64>,
+}
+
+/// One attempt of one instance to start, put together from its lines.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Attempt {
+    /// Its first sign.
+    pub began: Option<Timestamp>,
+    /// The first sign of its failure.
+    pub failed_at: Option<Timestamp>,
+    /// Its last sign.
+    pub ended: Option<Timestamp>,
+    /// How it ended.
+    pub end: AttemptEnd,
+    /// The phases it went through.
+    pub phases: Vec<PhaseTime>,
+    /// The phase it failed in; empty when nobody said.
+    pub failed_phase: String,
+    /// Whether it came as far as the database phase; `None` when nothing says so.
+    pub reached_database: Option<bool>,
+    /// The limit its error message names, in seconds.
+    pub claimed_timeout_s: Option<f64>,
+    /// The wait that ended in the failure, as measured between the log's own times, in seconds.
+    pub measured_s: Option<f64>,
+    /// The limit that fired, where one fits what was measured.
+    pub limit: String,
+    /// Whether the failure calls itself a timeout.
+    pub timed_out: bool,
+    /// The exit code of its process.
+    pub exit_code: Option<i32>,
+    /// Who stated the exit code: `platform`, `server` (gunicorn) or `application`.
+    pub exit_source: String,
+    /// Whether it died while the worker was booting, before the application's own start-up.
+    pub at_import: bool,
+    /// A failure that its own start-up swallowed: it failed, then said it was complete.
+    pub swallowed: bool,
+    /// The lines that say how it failed, in time order, a few.
+    pub words: Vec<Quote>,
+}
+
+impl Attempt {
+    /// Whether it failed.
+    pub fn failed(&self) -> bool {
+        self.end == AttemptEnd::Failed
+    }
+}
+
+/// What a request was for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RequestKind {
+    /// A health check of any sort.
+    Health,
+    /// A WebSocket handshake.
+    Websocket,
+    /// Anything else.
+    Other,
+}
+
+/// The answers of a service to one kind of request with one status.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// What was asked for.
+    pub request: RequestKind,
+    /// The path, for the first few distinct ones; empty for the rest.
+    pub path: String,
+    /// The status.
+    pub status: u16,
+    /// How many.
+    pub count: u64,
+    /// The first.
+    pub first: Option<Timestamp>,
+    /// The last.
+    pub last: Option<Timestamp>,
+    /// One of them.
+    pub quote: Quote,
+}
+
+impl Traffic {
+    /// Whether the service did what was asked: below 400; a WebSocket only when it was upgraded.
+    pub fn served(&self) -> bool {
+        match self.request {
+            RequestKind::Websocket => matches!(self.status, 101 | 200),
+            _ => (200..400).contains(&self.status),
+        }
+    }
+
+    /// Whether the answer is the service's failure: 5xx, and for a WebSocket any refusal.
+    pub fn failed(&self) -> bool {
+        match self.request {
+            RequestKind::Websocket => (401..=403).contains(&self.status) || self.status >= 500,
+            _ => self.status >= 500,
+        }
+    }
+}
+
+/// How often a signal was seen in a service: exact, whatever was kept of its lines.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tally {
+    /// The signal.
+    pub signal: String,
+    /// The kind of fact it states.
+    pub fact: String,
+    /// How many lines.
+    pub count: u64,
+    /// The first.
+    pub first: Option<Timestamp>,
+    /// The last.
+    pub last: Option<Timestamp>,
+}
+
+/// What is held about a service: the ground under every conclusion from something *not* seen.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Held {
+    /// Entries held.
+    pub entries: u64,
+    /// Those without any words.
+    pub without_payload: u64,
+    /// Those at ERROR and above.
+    pub errors: u64,
+    /// Those that are neither audit entries nor the platform's.
+    pub own: u64,
+    /// Rows were cut at a limit, here or in a severity of this export.
+    pub cut: bool,
+    /// The first entry.
+    pub from: Option<Timestamp>,
+    /// The last entry.
+    pub to: Option<Timestamp>,
+}

@@ -1,0 +1,420 @@
+//! The evidence of one service, as a classifier wants to see it: which facts stood at which death,
+//! which requests failed meanwhile, and how much all of it weighs.
+//!
+//! The rules here are the ones every cause shares; `docs/guide/confidence.md` says what the numbers
+//! mean. A fact counts only where it had an effect: in a start-up that failed, while requests
+//! failed, or where nothing shows that the service worked all the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::attempt::{Attempt, AttemptEnd, Held, RequestKind, Tally, Traffic};
+use crate::classify::{Claim, ClaimStatus, Claimed, Seen};
+use crate::clock::Timestamp;
+use crate::evidence::{Body, Change, Evidence, Fact, Observation};
+use crate::id::Cause;
+use crate::monitor::Sample;
+
+/// How long before the first sign of a failure its reason may have been written, in seconds.
+const DEATH_LEAD_S: i64 = 3;
+/// How far from failing requests their reason may have been written, in seconds.
+const REQUEST_REACH_S: i64 = 60;
+/// From this weight on a signal may support a cause without another's help.
+const DECISIVE: f64 = 0.6;
+/// From this confidence on a decisive claim is supported.
+const SUPPORTED: f64 = 0.6;
+/// No log proves more than this.
+const CEILING: f64 = 0.98;
+
+/// A fact stated by a log signal.
+#[derive(Clone, Copy, Debug)]
+pub struct Hit<'e> {
+    /// The observation it stands in.
+    pub observation: &'e Observation,
+    /// The fact.
+    pub fact: &'e Fact,
+    /// The signal's id.
+    pub signal: &'e str,
+    /// The cause it speaks for; empty for none.
+    pub cause: &'e str,
+    /// How much.
+    pub weight: f64,
+    /// The line itself says that the application goes on without.
+    pub tolerated: bool,
+}
+
+/// What followed a fact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// A start-up failed at that moment: the index into [`Case::attempts`].
+    Death(usize),
+    /// It was written earlier in a start-up that failed.
+    Before(usize),
+    /// Requests failed meanwhile.
+    Requests,
+    /// The fact is an effect itself, for example an instance that was killed.
+    Itself,
+    /// What is held does not show what followed.
+    Unknown,
+    /// The service worked on.
+    None,
+}
+
+/// The evidence of one service.
+#[derive(Debug)]
+pub struct Case<'e> {
+    /// The service.
+    pub service: &'e str,
+    /// The facts that log signals stated, in time order.
+    pub hits: Vec<Hit<'e>>,
+    /// The attempts to start, in time order.
+    pub attempts: Vec<(&'e Observation, &'e Attempt)>,
+    /// The answers.
+    pub traffic: Vec<(&'e Observation, &'e Traffic)>,
+    /// How often each signal was seen.
+    pub tallies: Vec<&'e Tally>,
+    /// The changes, in time order.
+    pub changes: Vec<(&'e Observation, &'e Change)>,
+    /// The samples of monitors, about whatever subject.
+    pub samples: Vec<(&'e Observation, &'e Sample)>,
+    /// What is held.
+    pub held: Held,
+    effects: Vec<Effect>,
+    owners: Vec<Option<&'e str>>,
+}
+
+impl<'e> Case<'e> {
+    /// The cases of all services, by name.
+    pub fn all(evidence: &'e Evidence) -> Vec<Self> {
+        let mut cases: BTreeMap<&str, Self> = BTreeMap::new();
+        let mut samples = Vec::new();
+        for observation in evidence.observations() {
+            if let Body::Sample(sample) = &observation.body {
+                samples.push((observation, sample));
+                continue;
+            }
+            let service = observation.subject.service.as_str();
+            let case = cases.entry(service).or_insert_with(|| Self::empty(service));
+            case.add(observation);
+        }
+        let mut cases: Vec<Self> = cases.into_values().collect();
+        for case in &mut cases {
+            case.samples.clone_from(&samples);
+            case.settle();
+        }
+        cases
+    }
+
+    fn empty(service: &'e str) -> Self {
+        Self {
+            service,
+            hits: Vec::new(),
+            attempts: Vec::new(),
+            traffic: Vec::new(),
+            tallies: Vec::new(),
+            changes: Vec::new(),
+            samples: Vec::new(),
+            held: Held::default(),
+            effects: Vec::new(),
+            owners: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, observation: &'e Observation) {
+        match &observation.body {
+            Body::Fact(fact) if !fact.get("signal").is_empty() => self.hits.push(Hit {
+                observation,
+                fact,
+                signal: fact.get("signal"),
+                cause: fact.get("cause"),
+                weight: fact.get("weight").parse().unwrap_or(0.0),
+                tolerated: fact.get("tolerated") == "true",
+            }),
+            Body::Attempt(attempt) => self.attempts.push((observation, attempt)),
+            Body::Traffic(traffic) => self.traffic.push((observation, traffic)),
+            Body::Tally(tally) => self.tallies.push(tally),
+            Body::Change(change) => self.changes.push((observation, change)),
+            Body::Held(held) => self.held = held.clone(),
+            _ => {}
+        }
+    }
+
+    /// Decides, once, what followed each fact and which cause each failed start-up belongs to.
+    fn settle(&mut self) {
+        self.effects = self.hits.iter().map(|hit| self.effect_of(hit)).collect();
+        self.owners = (0..self.attempts.len()).map(|attempt| self.owner_of(attempt)).collect();
+    }
+
+    fn effect_of(&self, hit: &Hit<'_>) -> Effect {
+        if hit.fact.get("effect") == "self" {
+            return Effect::Itself;
+        }
+        let at = hit.observation.moment.at;
+        for (index, (observation, attempt)) in self.attempts.iter().enumerate() {
+            if !attempt.failed() || observation.subject.instance != hit.observation.subject.instance
+            {
+                continue;
+            }
+            let within = |from: Option<Timestamp>, lead: i64| {
+                let ended = attempt.ended.or(attempt.failed_at);
+                from.is_some_and(|from| seconds(from, at) >= -lead)
+                    && ended.is_some_and(|ended| seconds(ended, at) <= 1)
+            };
+            if within(attempt.failed_at, DEATH_LEAD_S) {
+                return Effect::Death(index);
+            }
+            if within(attempt.began, 0) {
+                return Effect::Before(index);
+            }
+        }
+        let requests = self.traffic.iter().any(|(_, traffic)| {
+            traffic.failed()
+                && traffic.first.is_some_and(|first| seconds(first, at) >= -REQUEST_REACH_S)
+                && traffic.last.is_some_and(|last| seconds(last, at) <= REQUEST_REACH_S)
+        });
+        match () {
+            () if requests => Effect::Requests,
+            () if hit.tolerated => Effect::None,
+            () if hit.fact.get("after_start") == "tolerated" && self.works() => Effect::None,
+            () => Effect::Unknown,
+        }
+    }
+
+    /// The cause that the failure of an attempt speaks for, when one clearly does.
+    fn owner_of(&self, attempt: usize) -> Option<&'e str> {
+        if !self.attempts[attempt].1.failed() {
+            return None;
+        }
+        let mut scores: BTreeMap<&str, BTreeMap<&str, f64>> = BTreeMap::new();
+        for (hit, effect) in self.hits.iter().zip(&self.effects) {
+            let factor = match effect {
+                Effect::Death(index) if *index == attempt => 1.0,
+                Effect::Before(index) if *index == attempt && !hit.tolerated => 0.6,
+                _ => continue,
+            };
+            if hit.cause.is_empty() {
+                continue;
+            }
+            let signals = scores.entry(hit.cause).or_default();
+            let score = signals.entry(hit.signal).or_default();
+            *score = score.max(hit.weight * factor);
+        }
+        let scored = scores.into_iter().map(|(cause, signals)| (cause, any_of(signals.values())));
+        let best = scored.reduce(|best, next| if next.1 > best.1 { next } else { best })?;
+        (best.1 >= 0.3).then_some(best.0)
+    }
+
+    /// The hits of a kind.
+    pub fn of_kind(&self, kind: &str) -> impl Iterator<Item = &Hit<'e>> {
+        self.hits.iter().filter(move |hit| hit.fact.fact.as_str() == kind)
+    }
+
+    /// The attempts that failed.
+    pub fn failures(&self) -> impl Iterator<Item = (usize, &'e Observation, &'e Attempt)> {
+        self.attempts
+            .iter()
+            .enumerate()
+            .filter(|(_, (_, attempt))| attempt.failed())
+            .map(|(index, (observation, attempt))| (index, *observation, *attempt))
+    }
+
+    /// The attempts whose failure belongs to `cause`.
+    pub fn owned(&self, cause: &Cause) -> Vec<usize> {
+        let owned = |(_, owner): &(usize, &Option<&str>)| **owner == Some(cause.as_str());
+        self.owners.iter().enumerate().filter(owned).map(|(index, _)| index).collect()
+    }
+
+    /// What followed a hit: an element of [`Case::hits`].
+    pub fn effect(&self, hit: usize) -> Effect {
+        self.effects[hit]
+    }
+
+    /// Whether any request was served, or a start-up completed.
+    pub fn serves(&self) -> bool {
+        self.traffic.iter().any(|(_, traffic)| traffic.served())
+            || self.attempts.iter().any(|(_, attempt)| attempt.end == AttemptEnd::Completed)
+    }
+
+    /// Whether it serves and nothing that is held failed.
+    pub fn works(&self) -> bool {
+        self.serves()
+            && self.failures().next().is_none()
+            && !self.traffic.iter().any(|(_, traffic)| traffic.failed())
+    }
+
+    /// The answers to one kind of request.
+    pub fn answers(&self, request: RequestKind) -> impl Iterator<Item = &'e Traffic> {
+        self.traffic
+            .iter()
+            .map(|(_, traffic)| *traffic)
+            .filter(move |traffic| traffic.request == request)
+    }
+
+    /// How often a signal kind was seen, exactly.
+    pub fn seen_kind(&self, kind: &str) -> Option<Seen> {
+        let tallies = self.tallies.iter().filter(|tally| tally.fact == kind);
+        seen(tallies.map(|tally| (tally.count, tally.first, tally.last)))
+    }
+
+    /// Weighs what speaks for `cause`, over the hits that `admit` lets through. `None` when nothing
+    /// with an effect does.
+    pub fn argue(
+        &self,
+        cause: &Cause,
+        admit: impl Fn(&Hit<'e>) -> bool,
+    ) -> Option<Argument<'e>> {
+        let attempts = self.owned(cause);
+        let mut facts: BTreeMap<&str, (f64, bool, Vec<&'e Observation>)> = BTreeMap::new();
+        let mut effects = BTreeSet::new();
+        for (hit, effect) in self.hits.iter().zip(&self.effects) {
+            if hit.cause != cause.as_str() || hit.weight <= 0.0 || !admit(hit) {
+                continue;
+            }
+            let (factor, name) = match effect {
+                Effect::Death(index) if attempts.contains(index) => (1.0, "death"),
+                Effect::Before(index) if attempts.contains(index) => (0.8, "death"),
+                Effect::Requests => (0.9, "requests"),
+                Effect::Itself => (1.0, "itself"),
+                Effect::Unknown if hit.weight >= DECISIVE => (0.8, "unknown"),
+                _ => continue,
+            };
+            effects.insert(name);
+            let entry = facts.entry(hit.signal).or_default();
+            entry.0 = entry.0.max(hit.weight * factor);
+            entry.1 |= hit.weight >= DECISIVE;
+            entry.2.push(hit.observation);
+        }
+        if facts.is_empty() {
+            return None;
+        }
+        let mut weights: Vec<f64> = facts.values().map(|fact| fact.0).collect();
+        weights.sort_by(f64::total_cmp);
+        // The strongest counts in full, each further one by half: texts of one failure are kin.
+        let strongest = weights.pop().unwrap_or_default();
+        let mut parts: Vec<f64> = weights.iter().map(|weight| weight / 2.0).collect();
+        parts.push(strongest);
+        if effects.contains("death") {
+            parts.push(0.3);
+            let exit = |index: &usize| self.attempts[*index].1.exit_code.is_some();
+            parts.extend(attempts.iter().any(exit).then_some(0.15));
+        }
+        if effects.contains("requests") || effects.contains("itself") {
+            parts.push(0.3);
+        }
+        let confidence = any_of(&parts) * self.coverage();
+        Some(Argument {
+            cause: cause.clone(),
+            confidence: round(confidence.min(CEILING)),
+            decisive: facts.values().any(|fact| fact.1),
+            signals: facts.keys().copied().collect(),
+            observations: facts.into_values().map(|fact| fact.2).collect(),
+            attempts: attempts.iter().map(|index| self.attempts[*index]).collect(),
+            requests: effects.contains("requests"),
+        })
+    }
+
+    /// What thin coverage leaves of a confidence: never less than 0.96 of it, since a line that is
+    /// held is as true in a thin export as in a full one.
+    fn coverage(&self) -> f64 {
+        let thin = self.held.without_payload * 2 > self.held.entries;
+        1.0 - if self.held.cut { 0.02 } else { 0.0 } - if thin { 0.02 } else { 0.0 }
+    }
+}
+
+/// What speaks for a cause.
+#[derive(Clone, Debug)]
+pub struct Argument<'e> {
+    /// The cause.
+    pub cause: Cause,
+    /// 0 to 1.
+    pub confidence: f64,
+    /// Whether one of the facts is decisive by itself.
+    pub decisive: bool,
+    /// The signals that had an effect, by id.
+    pub signals: Vec<&'e str>,
+    /// Their lines: one list per signal, in time order.
+    pub observations: Vec<Vec<&'e Observation>>,
+    /// The failed start-ups that belong to the cause.
+    pub attempts: Vec<(&'e Observation, &'e Attempt)>,
+    /// Whether requests failed meanwhile.
+    pub requests: bool,
+}
+
+impl Argument<'_> {
+    /// How many lines speak for it, of those that were kept.
+    pub fn lines(&self) -> usize {
+        let distinct: BTreeSet<_> =
+            self.observations.iter().flatten().map(|o| std::ptr::from_ref(*o)).collect();
+        distinct.len()
+    }
+
+    /// The claim this argument carries: supported when decisive and strong enough.
+    pub fn claim(&self, service: &str, summary: String, next: &str) -> Claim {
+        let supported = self.decisive && self.confidence >= SUPPORTED;
+        let status = if supported { ClaimStatus::Supported } else { ClaimStatus::Undetermined };
+        let mut claim = Claim::new(Claimed::Cause(self.cause.clone()), service, status);
+        claim.confidence = if supported { self.confidence } else { self.confidence.min(0.55) };
+        claim.summary = summary;
+        // Round by round, so that the first lines of every signal come before the second of any.
+        let most = self.observations.iter().map(Vec::len).max().unwrap_or(0);
+        for round in 0..most.min(4) {
+            let lines = self.observations.iter().filter_map(|lines| lines.get(round));
+            claim.supporting.extend(lines.map(|line| (*line).clone()));
+        }
+        claim.next = next.to_owned();
+        claim
+    }
+
+    /// "5 start-ups failed in phase DATABASE", "requests failed meanwhile", or nothing.
+    pub fn effect(&self) -> String {
+        let phases: BTreeSet<&str> = self
+            .attempts
+            .iter()
+            .map(|(_, attempt)| attempt.failed_phase.as_str())
+            .filter(|phase| !phase.is_empty())
+            .collect();
+        let phases: Vec<&str> = phases.into_iter().collect();
+        let ups = match self.attempts.len() {
+            0 if self.requests => return "requests failed meanwhile".to_owned(),
+            0 => return "what followed is not held".to_owned(),
+            1 => "1 start-up failed".to_owned(),
+            n => format!("{n} start-ups failed"),
+        };
+        if phases.is_empty() { ups } else { format!("{ups} in phase {}", phases.join(", ")) }
+    }
+}
+
+/// Adds up counts and spans; `None` of nothing.
+pub fn seen(
+    parts: impl Iterator<Item = (u64, Option<Timestamp>, Option<Timestamp>)>,
+) -> Option<Seen> {
+    parts.filter(|part| part.0 > 0).fold(None, |sum: Option<Seen>, (count, first, last)| {
+        let Some(sum) = sum else { return Some(Seen { count, first, last }) };
+        let first = [sum.first, first].into_iter().flatten().min();
+        let last = [sum.last, last].into_iter().flatten().max();
+        Some(Seen { count: sum.count + count, first, last })
+    })
+}
+
+/// The chance that at least one of independent pieces of evidence is right.
+fn any_of<'w>(weights: impl IntoIterator<Item = &'w f64>) -> f64 {
+    1.0 - weights.into_iter().fold(1.0, |wrong, weight| wrong * (1.0 - weight))
+}
+
+fn round(confidence: f64) -> f64 {
+    (confidence * 100.0).round() / 100.0
+}
+
+fn seconds(from: Timestamp, to: Timestamp) -> i64 {
+    to.as_second() - from.as_second()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn independent_pieces_add_up_and_never_reach_certainty() {
+        assert!((any_of(&[0.5, 0.5]) - 0.75).abs() < 1e-9);
+        assert_eq!(any_of(&[]), 0.0);
+    }
+}
