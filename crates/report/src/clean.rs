@@ -1,10 +1,11 @@
 //! The one way into every report.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::ops::Deref;
 
 use shakedown_core::Redactor;
-use shakedown_core::record::RunRecord;
+use shakedown_core::record::{PlannedProbe, RunRecord};
 use shakedown_core::redact::sanitize;
 use shakedown_core::scrub::scrub;
 
@@ -18,7 +19,11 @@ pub struct ReportError {
 
 /// A record without secrets and without control characters in any of its texts.
 #[derive(Clone, Debug, PartialEq)]
-pub struct CleanRecord(RunRecord);
+pub struct CleanRecord {
+    record: RunRecord,
+    /// Where in the plan each probe stands.
+    planned: HashMap<String, usize>,
+}
 
 impl CleanRecord {
     /// Cleans every text of `record`.
@@ -30,7 +35,14 @@ impl CleanRecord {
     pub fn new(record: &RunRecord, redactor: &Redactor) -> Result<Self, ReportError> {
         let json = serde_json::to_string(record)?;
         let clean = scrub(&json, |text| clean(text, redactor));
-        Ok(Self(serde_json::from_str(&clean)?))
+        let record: RunRecord = serde_json::from_str(&clean)?;
+        let ids = record.plan.probes.iter().map(|planned| planned.id.clone());
+        Ok(Self { planned: ids.zip(0..).collect(), record })
+    }
+
+    /// What was planned for the probe `id`.
+    pub(crate) fn planned(&self, id: &str) -> Option<&PlannedProbe> {
+        self.planned.get(id).map(|&index| &self.record.plan.probes[index])
     }
 }
 
@@ -38,7 +50,7 @@ impl Deref for CleanRecord {
     type Target = RunRecord;
 
     fn deref(&self) -> &RunRecord {
-        &self.0
+        &self.record
     }
 }
 

@@ -66,7 +66,8 @@ pub(crate) fn series_name(stamped: &StampedSample) -> String {
     format!("{metric}{{{}}}", labels.join(","))
 }
 
-fn stats(name: String, samples: &[&StampedSample]) -> SeriesStats {
+/// One series in a few numbers.
+pub(crate) fn stats(name: String, samples: &[&StampedSample]) -> SeriesStats {
     let mut values = Vec::new();
     let mut last_reason = None;
     for stamped in samples {

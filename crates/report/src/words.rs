@@ -7,6 +7,8 @@ use shakedown_core::outcome::{Finding, Measurement, Verdict};
 use shakedown_core::record::{Condition, NoVerdict, ProbeRecord, ProbeResult, RunRecord};
 use shakedown_core::safety::{Check, CheckState};
 
+use crate::clean::CleanRecord;
+
 /// The verdict over a run, in one or two words and one sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Overall {
@@ -136,9 +138,8 @@ pub(crate) fn sentence(result: &ProbeResult) -> String {
 }
 
 /// The id, with the attempt when a probe runs more than once.
-pub(crate) fn name(record: &RunRecord, probe: &ProbeRecord) -> String {
-    let planned = record.plan.probes.iter().find(|planned| planned.id == probe.id);
-    match planned.map_or(1, |planned| planned.repeat) {
+pub(crate) fn name(record: &CleanRecord, probe: &ProbeRecord) -> String {
+    match record.planned(&probe.id).map_or(1, |planned| planned.repeat) {
         0 | 1 => probe.id.clone(),
         repeat => format!("{} ({}/{repeat})", probe.id, probe.attempt),
     }

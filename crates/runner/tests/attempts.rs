@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
 use common::{
@@ -16,6 +17,7 @@ use shakedown_core::outcome::{Finding, Outcome, SkipReason};
 use shakedown_core::probe::ProbeError;
 use shakedown_core::record::{Condition, JournalLine, RunEvent, RunRecord};
 use shakedown_core::registry::ProbeEntry;
+use shakedown_core::units::Span;
 use shakedown_runner::RunOptions;
 
 use RunPhase::{Database, Impact, Network};
@@ -250,6 +252,40 @@ async fn the_record_is_the_fold_of_the_events() {
     let mut folded = RunRecord::new((**plan).clone(), lines[0].at);
     lines.iter().skip(1).for_each(|line| folded.apply(line.event.clone()));
     assert_eq!(folded, record);
+}
+
+static RELEASED: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
+
+/// Blocks its thread until the test is over.
+async fn blocks(_: &ProbeCtx) -> Answer {
+    let (released, changed) = &RELEASED;
+    let guard = released.lock().expect("unpoisoned");
+    drop(changed.wait_while(guard, |released| !*released).expect("unpoisoned"));
+    Ok(Outcome::pass())
+}
+
+/// Real time: a thread that is blocked stops a paused clock, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_probe_that_blocks_its_thread_is_left_behind() {
+    let timeout = Duration::from_millis(50);
+    let registry = registry(
+        [
+            probe!(ProbeMeta { timeout, ..meta("a.blocks", Network) }, blocks),
+            probe!(meta("b.next", Network), pass),
+        ],
+        [],
+        [],
+    );
+    let mut environment = environment();
+    environment.safety.grace = Span::millis(50);
+    let (record, _) = run_all(&registry, environment, RunOptions::default()).await;
+    *RELEASED.0.lock().expect("unpoisoned") = true;
+    RELEASED.1.notify_all();
+    assert_eq!(words(&record), ["a.blocks: no-verdict", "b.next: pass"]);
+    assert_eq!(
+        why(&record, "a.blocks"),
+        "Aborted: no verdict within its 50ms; it blocks its thread and could not even be aborted"
+    );
 }
 
 #[tokio::test]

@@ -2,18 +2,15 @@
 
 use maud::{Markup, html as page};
 use shakedown_core::monitor::Reading;
+use shakedown_core::record::StampedSample;
 
 use super::timeline::round;
-use crate::clean::CleanRecord;
-use crate::stats::series;
 
 const WIDTH: f64 = 160.0;
 const HEIGHT: f64 = 28.0;
 
 /// The course of one series over the run; interrupted where the value was unavailable.
-pub(super) fn sparkline(record: &CleanRecord, name: &str) -> Markup {
-    let all = series(record);
-    let Some(samples) = all.get(name) else { return page! {} };
+pub(super) fn sparkline(name: &str, samples: &[&StampedSample]) -> Markup {
     let value = |reading: &Reading| match reading {
         Reading::Value(value) => Some(*value),
         Reading::Unavailable(_) => None,

@@ -9,7 +9,7 @@ use shakedown_core::outcome::Outcome;
 use shakedown_core::record::{ProbeRecord, ProbeResult};
 
 use crate::clean::CleanRecord;
-use crate::stats::{Spread, series_stats};
+use crate::stats::{Spread, series, stats};
 use crate::words::{self, Tone};
 
 const STYLE: &str = include_str!("style.css");
@@ -104,7 +104,6 @@ fn probe_row(record: &CleanRecord, probe: &ProbeRecord) -> Markup {
     // What stands in full below is shown in the summary only as long as it is closed.
     let first = words::findings(&probe.result).first();
     let repeated = first.is_some_and(|finding| words::one_line(&finding.summary) == said);
-    let planned = record.plan.probes.iter().find(|planned| planned.id == probe.id);
     page! {
         details open[open] {
             summary {
@@ -116,7 +115,7 @@ fn probe_row(record: &CleanRecord, probe: &ProbeRecord) -> Markup {
                 }
             }
             div class="body" {
-                @if let Some(planned) = planned { p class="good-state" { (planned.summary) } }
+                @if let Some(planned) = record.planned(&probe.id) { p class="good-state" { (planned.summary) } }
                 (findings(probe))
                 @if let Some(outcome) = probe.result.outcome() {
                     (measurements(outcome))
@@ -219,9 +218,9 @@ fn notes(record: &CleanRecord) -> Markup {
 }
 
 fn samples(record: &CleanRecord) -> Markup {
-    let stats = series_stats(record);
+    let all = series(record);
     page! {
-        @if !stats.is_empty() {
+        @if !all.is_empty() {
             section {
                 h2 { "Samples" }
                 div class="wide" {
@@ -232,7 +231,9 @@ fn samples(record: &CleanRecord) -> Markup {
                             th class="n" { "max" } th { "from" }
                         } }
                         tbody {
-                            @for series in stats {
+                            @for (name, samples) in all {
+                                @let spark = charts::sparkline(&name, &samples);
+                                @let series = stats(name, &samples);
                                 tr {
                                     td {
                                         code { (series.name) }
@@ -242,7 +243,7 @@ fn samples(record: &CleanRecord) -> Markup {
                                             }
                                         }
                                     }
-                                    td { (charts::sparkline(record, &series.name)) }
+                                    td { (spark) }
                                     td { (series.unit) }
                                     td class="n" { (series.count) }
                                     @for value in spread(series.spread) { td class="n" { (value) } }

@@ -60,8 +60,9 @@ pub struct RunOptions {
 /// Runs `plan` and returns what it found.
 ///
 /// `registry` and `environment` are those the plan was made with, `credentials` the resolved ones.
-/// Every event goes to `sink` before the next step is taken. Needs a tokio runtime with time and I/O;
-/// with one thread a probe that never awaits stops everything.
+/// Every event goes to `sink` before the next step is taken. Needs a tokio runtime with time and I/O.
+/// With one thread a probe that never awaits stops everything; with several, call this from a spawned
+/// task, where handing work from task to task costs less than from `block_on`.
 ///
 /// Never fails: what went wrong stands in the record's
 /// [`conditions`](RunRecord::conditions). A target of tier `production` is refused at the gate.
