@@ -128,8 +128,6 @@ pub enum ExpectVerdict {
     Skip,
     /// It did not start: a probe it needs failed.
     Blocked,
-    /// It did not start: with the database down, a careful tester's budget is too small for it.
-    NotRun,
 }
 
 /// A way to the lab's database.

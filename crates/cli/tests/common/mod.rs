@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 use shakedown_lab::{Scenario, ServerPrograms};
 
 /// The time scale every lab of the tests runs at.
-pub const TIME_SCALE: u32 = 10;
+pub(crate) const TIME_SCALE: u32 = 10;
 
 /// The binary, with an environment of its own: none of the strategy's variables leak in.
-pub fn shakedown(arguments: &[&str]) -> Command {
+pub(crate) fn shakedown(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_shakedown"));
     command.args(arguments).env_clear();
     if let Some(path) = std::env::var_os("PATH") {
@@ -24,24 +24,26 @@ pub fn shakedown(arguments: &[&str]) -> Command {
 }
 
 /// Runs to the end.
-pub fn output(command: &mut Command) -> Output {
+pub(crate) fn output(command: &mut Command) -> Output {
     command.stdin(Stdio::null()).output().expect("the binary runs")
 }
 
 /// A lab in a process of its own; it ends when this is dropped.
-pub struct TestLab {
+pub(crate) struct TestLab {
     process: Child,
-    pub dir: PathBuf,
+    pub(crate) dir: PathBuf,
 }
 
 impl TestLab {
-    pub fn start(scenario: &str) -> Self {
+    pub(crate) fn start(scenario: &str) -> Self {
         let path = std::env::var_os("PATH");
         let programs =
             ServerPrograms::find(None, path.as_deref()).expect("PostgreSQL is installed");
         let request = json!({
             "scenario": Scenario::find(scenario).expect("built in"),
             "time_scale": TIME_SCALE,
+            // As environments/lab.toml has it.
+            "settings": { "database": { "max_connections": 162 } },
             "pg_bin": programs.postgres().parent(),
             "tmp": "/tmp",
         });
@@ -61,7 +63,7 @@ impl TestLab {
     }
 
     /// What the lab knows to be true, not older than what had happened before the call.
-    pub fn truth(&self) -> Value {
+    pub(crate) fn truth(&self) -> Value {
         // The lab writes what changed every 50 ms; two changes later it is what we ask about.
         #[expect(clippy::disallowed_methods, reason = "a test that waits for another process")]
         std::thread::sleep(Duration::from_millis(500));
@@ -78,14 +80,14 @@ impl Drop for TestLab {
 }
 
 /// A scenario played to the suite.
-pub struct Played {
-    pub exit: i32,
-    pub run: Value,
-    pub truth: Value,
+pub(crate) struct Played {
+    pub(crate) exit: i32,
+    pub(crate) run: Value,
+    pub(crate) truth: Value,
 }
 
 /// Plays a scenario in a lab of its own.
-pub fn play(scenario: &str, arguments: &[&str]) -> Played {
+pub(crate) fn play(scenario: &str, arguments: &[&str]) -> Played {
     let lab = TestLab::start(scenario);
     let results = tempfile::tempdir().expect("a folder");
     let output = output(&mut run_in(&lab, results.path(), arguments));
@@ -97,7 +99,7 @@ pub fn play(scenario: &str, arguments: &[&str]) -> Played {
 }
 
 /// `shakedown run` against a lab that is up.
-pub fn run_in(lab: &TestLab, results: &Path, arguments: &[&str]) -> Command {
+pub(crate) fn run_in(lab: &TestLab, results: &Path, arguments: &[&str]) -> Command {
     let mut command = shakedown(&["run", "--env", "lab", "--lab-dir"]);
     command.arg(&lab.dir).arg("--results-dir").arg(results).args(arguments);
     command
