@@ -178,3 +178,46 @@ fn a_run_of_unit_probes_starts_no_lab_and_asks_no_database() {
     assert_eq!(document["gate"], serde_json::json!([]));
     assert!(document["plan"]["target"]["scenario"].is_null(), "no lab was started");
 }
+
+/// Everything a person reads first. Times and versions are blanked.
+#[test]
+fn what_people_read_first() {
+    insta::with_settings!({ filters => vec![
+        (r"issue_1278_\d{8}_\d{6}", "[session]"),
+        (r"(?m)^.*clock .*\n(?:.*-> compare.*\n)?", ""),
+        (r"\d+\.\d+\.\d+", "[version]"),
+    ] }, {
+        insta::assert_snapshot!("help", stdout(&["--help"]));
+        insta::assert_snapshot!("run_help", stdout(&["run", "--help"]));
+        insta::assert_snapshot!("list", stdout(&["list"]));
+        insta::assert_snapshot!("unmapped", stdout(&["list", "--unmapped"]));
+        insta::assert_snapshot!("plan_staging", stdout(&["plan", "--env", "staging", "--phase", "2"]));
+        insta::assert_snapshot!("scenarios", stdout(&["lab", "scenarios"]));
+        insta::assert_snapshot!("wrong_environment", refusal(&["plan", "--set", "vpc.nam=1"]).1);
+    });
+}
+
+#[test]
+fn doctor_says_who_listens_and_how_to_start_the_proxy() {
+    let missing = output(&mut shakedown(&["doctor", "--env", "staging"]));
+    let text = String::from_utf8(missing.stdout).expect("UTF-8");
+    assert_eq!(missing.status.code(), Some(10), "{text}");
+    for said in [
+        "cloud-sql-proxy --unix-socket /cloudsql netra-staging:us-central1:netra-staging-db",
+        "set the environment variable POSTGRES_PASSWORD",
+    ] {
+        assert!(text.contains(said), "{said}: {text}");
+    }
+
+    let lab = TestLab::start("healthy");
+    let dir = lab.dir.to_str().expect("UTF-8");
+    let ready = output(&mut shakedown(&["doctor", "--env", "lab", "--lab-dir", dir, "--json"]));
+    let report: Value = serde_json::from_slice(&ready.stdout).expect("JSON");
+    assert_eq!(ready.status.code(), Some(0), "{report:#}");
+    let checks = report["checks"].as_array().expect("a list");
+    let socket = checks.iter().find(|check| check["what"] == "database socket").expect("looked at");
+    if cfg!(target_os = "linux") {
+        let detail = socket["detail"].as_str().expect("text");
+        assert!(detail.contains("shakedown (pid"), "{detail}");
+    }
+}

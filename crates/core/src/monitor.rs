@@ -25,6 +25,9 @@ pub struct MetricMeta {
     pub definition: &'static str,
     /// The unit of its values.
     pub unit: &'static str,
+    /// Why the monitor can never give a value here, when that is so: the metric is known, its source
+    /// is missing. A guard on it is not armed.
+    pub no_source: Option<&'static str>,
 }
 
 /// The static description of a monitor.

@@ -44,6 +44,11 @@ pub const LONGEST_QUERY: Metric = Metric::new("cloudsql.longest_query");
 /// Age of the longest open transaction.
 pub const LONGEST_TRANSACTION: Metric = Metric::new("cloudsql.longest_transaction");
 
+/// Why there is never a value of these two.
+const NO_ERRORS: &str = "PostgreSQL keeps no count of refused logins; Cloud SQL's \
+                         connection_attempt_count needs Google's API";
+const NO_UTILIZATION: &str = "CPU and memory need Google's API";
+
 const CONNECTIONS: &str = "connections";
 const RATIO: &str = "1";
 
@@ -53,7 +58,11 @@ const fn metric(
     unit: &'static str,
     definition: &'static str,
 ) -> MetricMeta {
-    MetricMeta { id, strategy_name, definition, unit }
+    MetricMeta { id, strategy_name, definition, unit, no_source: None }
+}
+
+const fn without_source(metric: MetricMeta, why: &'static str) -> MetricMeta {
+    MetricMeta { no_source: Some(why), ..metric }
 }
 
 /// The monitor `cloudsql.instance`; see the module.
@@ -109,17 +118,23 @@ impl MonitorSpec for Instance {
                 "ms",
                 "round trip of a constant over the kept connection: network and server, no data",
             ),
-            metric(
-                "cloudsql.connection_errors",
-                Some("connection_errors"),
-                RATIO,
-                "share of login attempts that failed; PostgreSQL keeps no count of them",
+            without_source(
+                metric(
+                    "cloudsql.connection_errors",
+                    Some("connection_errors"),
+                    RATIO,
+                    "share of login attempts that failed",
+                ),
+                NO_ERRORS,
             ),
-            metric(
-                "cloudsql.resource_utilization",
-                Some("resource_utilization"),
-                RATIO,
-                "CPU utilisation of the instance; only Google's API knows it",
+            without_source(
+                metric(
+                    "cloudsql.resource_utilization",
+                    Some("resource_utilization"),
+                    RATIO,
+                    "CPU utilisation of the instance",
+                ),
+                NO_UTILIZATION,
             ),
             metric(
                 "cloudsql.lock_contention",
@@ -262,13 +277,8 @@ fn samples(
         Sample::measured(ACTIVE_CONNECTIONS, sessions.total().into(), CONNECTIONS),
         pool_utilization(config, sessions, section, database),
         Sample::measured(QUERY_LATENCY, seen.latency_ms, "ms"),
-        Sample::unavailable(
-            CONNECTION_ERRORS,
-            RATIO,
-            "PostgreSQL keeps no count of refused logins; Cloud SQL's connection_attempt_count needs \
-             Google's API",
-        ),
-        Sample::unavailable(RESOURCE_UTILIZATION, RATIO, "CPU and memory need Google's API"),
+        Sample::unavailable(CONNECTION_ERRORS, RATIO, NO_ERRORS),
+        Sample::unavailable(RESOURCE_UTILIZATION, RATIO, NO_UTILIZATION),
         Sample::measured(LOCK_CONTENTION, seen.waiting_for_locks as f64, "sessions"),
     ];
     samples.extend(by_application(config, sessions));

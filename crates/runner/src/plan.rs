@@ -288,11 +288,16 @@ fn target(environment: &Environment) -> Target {
 }
 
 fn guard(guard: &Guard, registry: &Registry, on_network: bool) -> PlannedGuard {
-    let source = registry.monitors().any(|e| e.meta.metrics.iter().any(|m| m.id == guard.metric));
+    let sources = registry.monitors().flat_map(|entry| entry.meta.metrics);
+    let sources: Vec<_> = sources.filter(|metric| metric.id == guard.metric).collect();
+    let no_source = match sources.as_slice() {
+        [] => Some("no monitor of this binary measures it"),
+        sources => sources.iter().map(|metric| metric.no_source).min().flatten(),
+    };
     let not_armed = if guard.above.is_none() && guard.above_baseline.is_none() {
         Some("it has no limit: set `above` or `above_baseline`".to_owned())
-    } else if !source {
-        Some("no monitor of this binary measures it".to_owned())
+    } else if let Some(why) = no_source {
+        Some(why.to_owned())
     } else if !on_network {
         Some("this run touches no network".to_owned())
     } else {

@@ -29,6 +29,7 @@ const METRICS: &[MetricMeta] = &[MetricMeta {
     strategy_name: None,
     definition: "how much there is",
     unit: "1",
+    no_source: None,
 }];
 
 type Build = fn(&Environment) -> Result<Box<dyn Monitor>, toml::de::Error>;

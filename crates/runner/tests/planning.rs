@@ -41,6 +41,7 @@ fn monitor(id: &'static str) -> MonitorEntry {
         strategy_name: None,
         definition: "how long it takes",
         unit: "ms",
+        no_source: None,
     }];
     let meta = MonitorMeta { id, draws: ONE, metrics: METRICS, ..common::FakeMonitor::META };
     monitor_entry(meta, |_| Ok(Box::new(common::FakeMonitor::from_config(()))))

@@ -111,6 +111,7 @@ fn document(registry: &Registry) -> Value {
                         "strategy_name": metric.strategy_name,
                         "definition": metric.definition,
                         "unit": metric.unit,
+                        "no_source": metric.no_source,
                     })
                 })
                 .collect();

@@ -234,7 +234,7 @@ fn render(plan: &Plan, detail: bool) -> String {
     text.push_str("\nGuards\n");
     for guard in &plan.guards {
         let state = guard.not_armed.as_ref().map(|why| format!(" (not armed: {why})"));
-        text.push_str(&format!("  {}{}\n", guard.rule, state.unwrap_or_default()));
+        text.push_str(&format!("  {} {}{}\n", guard.metric, guard.rule, state.unwrap_or_default()));
     }
     let budget: Vec<String> =
         plan.budget.iter().map(|usage| format!("{} {}", usage.ceiling, usage.resource)).collect();
