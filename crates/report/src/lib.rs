@@ -33,7 +33,7 @@ pub use junit::junit;
 pub use live::Live;
 pub use markdown::markdown;
 pub use metrics::strategy_metrics;
-pub use stats::{SeriesStats, series_stats};
+pub use stats::{SeriesStats, Spread, series_stats};
 pub use words::{Overall, overall};
 
 /// The whole record as one JSON document, schema `shakedown.run/1`, indented, ending in a newline.
