@@ -1,6 +1,7 @@
 //! Lab directories: made locked, swept when their owner is dead, listed while it lives.
 
 use std::fs::{File, Permissions};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,6 +18,7 @@ use crate::supervise::stop_stranger;
 use crate::truth::Truth;
 
 const PREFIX: &str = "shakedown-lab-";
+const LOCK: &str = "lock";
 
 /// A lab's directory, `TMP/shakedown-lab-PID-RANDOM`, 0755 so that others can reach the socket;
 /// `secrets` in it is 0700. The lock lasts as long as the process.
@@ -36,7 +38,7 @@ impl LabDir {
             .mode(0o700)
             .create(&unnamed)
             .map_err(LabError::files("create", &unnamed))?;
-        let lock = unnamed.join("lock");
+        let lock = unnamed.join(LOCK);
         let lock = File::create(&lock)
             .and_then(|file| {
                 Flock::lock(file, FlockArg::LockExclusiveNonblock)
@@ -61,7 +63,27 @@ impl LabDir {
 
     /// Removes it with everything in it. The server must have been stopped.
     pub(crate) fn remove(self) -> Result<(), LabError> {
-        std::fs::remove_dir_all(&self.path).map_err(LabError::files("remove", &self.path))
+        remove_lock_last(&self.path).map_err(LabError::files("remove", &self.path))
+    }
+}
+
+/// Removes a directory whose lock is ours. The lock goes last, so that one that is half removed can
+/// still be judged: whoever removed it may have died.
+fn remove_lock_last(path: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            std::fs::remove_dir_all(entry.path())?;
+        } else if entry.file_name() != LOCK {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    // Whether that worked shows at once.
+    let _ = std::fs::remove_file(path.join(LOCK));
+    match std::fs::remove_dir(path) {
+        // A sweep came between.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
     }
 }
 
@@ -81,7 +103,7 @@ fn own_directories(tmp: &Path) -> Vec<PathBuf> {
 
 /// The lock of a directory whose owner is dead; `None` while it lives.
 fn take_over(path: &Path) -> Option<Flock<File>> {
-    let file = File::options().read(true).write(true).open(path.join("lock")).ok()?;
+    let file = File::options().read(true).write(true).open(path.join(LOCK)).ok()?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).ok()
 }
 
@@ -93,13 +115,17 @@ fn take_over(path: &Path) -> Option<Flock<File>> {
 pub async fn sweep(tmp: &Path) -> Vec<PathBuf> {
     let mut swept = Vec::new();
     for path in own_directories(tmp) {
-        let Some(_lock) = take_over(&path) else { continue };
+        let Some(_lock) = take_over(&path) else {
+            // Without a lock it is empty: whoever removed it died before the last step.
+            let _ = std::fs::remove_dir(&path);
+            continue;
+        };
         if let Some(id) = server_in(&path.join("pg/data")) {
             stop_stranger(id).await;
         }
         // A supervisor may be stopping the server at this very moment and remove files under us.
         for _ in 0..50 {
-            if std::fs::remove_dir_all(&path).is_ok() {
+            if remove_lock_last(&path).is_ok() {
                 swept.push(path);
                 break;
             }
@@ -158,7 +184,7 @@ pub struct LabStatus {
 pub fn status(tmp: &Path) -> Vec<LabStatus> {
     let mut labs: Vec<_> = own_directories(tmp)
         .into_iter()
-        .filter(|dir| dir.join("lock").exists() && take_over(dir).is_none())
+        .filter(|dir| dir.join(LOCK).exists() && take_over(dir).is_none())
         .map(|dir| LabStatus {
             info: read_json(&dir.join("lab.json")),
             truth: read_json(&dir.join("truth.json")),
@@ -192,8 +218,11 @@ mod tests {
         let dead_path = dead.path().to_owned();
         drop(dead);
         std::fs::create_dir(tmp.path().join("unrelated")).unwrap();
+        let almost_swept = tmp.path().join(format!("{PREFIX}1-a"));
+        std::fs::create_dir(&almost_swept).unwrap();
         assert_eq!(status(tmp.path()).len(), 1);
         assert_eq!(sweep(tmp.path()).await, std::slice::from_ref(&dead_path));
+        assert!(!almost_swept.exists());
         assert!(
             !dead_path.exists() && alive.path().exists() && tmp.path().join("unrelated").exists()
         );
