@@ -51,7 +51,7 @@ impl KillTest {
         let mut test = Test {
             binary: shell::build_shakedown(&[])?,
             results: tempfile::tempdir()?,
-            random: Random(seed | 1),
+            random: Random::new(seed),
             time_scale: self.time_scale.to_string(),
         };
         test.against_a_standing_lab(self.times)?;
@@ -145,7 +145,7 @@ impl Test {
         let begun = Instant::now();
         let status = run.child.wait()?;
         ensure!(
-            matches!(status.code(), Some(0 | 10)),
+            status.code().is_some_and(|code| !matches!(code, 1 | 2)),
             "a run that nobody killed ended with {status}:\n{}",
             run.said()?
         );
@@ -252,7 +252,7 @@ fn lab_dir(id: u32) -> Option<PathBuf> {
 /// The probe of a progress line that says how one ended: `     PASS [   0.123s] vpc.throughput: ..`.
 fn told_finished(line: &str) -> Option<String> {
     let (word, rest) = line.split_once('[')?;
-    let (_, rest) = rest.split_once("s] ")?;
+    let (_, rest) = rest.split_once("] ")?;
     let id = rest.split([' ', ':']).next()?;
     (word.trim() == word.trim().to_uppercase() && id.contains('.')).then(|| id.to_owned())
 }
@@ -366,6 +366,15 @@ impl Drop for StandingLab {
 struct Random(u64);
 
 impl Random {
+    fn new(seed: u64) -> Self {
+        let mut random = Self(seed | 1);
+        // Small seeds begin with small numbers.
+        for _ in 0..64 {
+            random.fraction();
+        }
+        random
+    }
+
     /// 0 to 1.
     fn fraction(&mut self) -> f64 {
         self.0 ^= self.0 << 13;
@@ -383,7 +392,7 @@ mod tests {
     fn only_lines_that_say_how_a_probe_ended_count() {
         let ended = told_finished("     PASS [   0.123s] vpc.throughput");
         assert_eq!(ended.as_deref(), Some("vpc.throughput"));
-        let ended = told_finished("  NOT RUN [   0.000s] a.b (2/3): it said [1s] no");
+        let ended = told_finished("  NOT RUN [         ] a.b (2/3): it said [1s] no");
         assert_eq!(ended.as_deref(), Some("a.b"));
         for other in
             ["      LAB up after 1.2 s", "     NOTE see [1] in 3s] x.y", "  Running 3 probes"]
