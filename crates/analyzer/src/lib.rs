@@ -4,3 +4,9 @@
 //! test results, run directories. It reads files and standard input, prints nothing and contacts
 //! nobody; the command line crate shows what it found.
 
+pub mod coverage;
+mod dedup;
+pub mod entry;
+pub mod read;
+pub mod severity;
+pub mod template;

@@ -1,0 +1,80 @@
+//! What parsing a block of input gives, and the state it hands to the next block.
+
+use super::record::Raw;
+use super::table::Columns;
+use super::tree::Tree;
+
+/// What was found in one block.
+#[derive(Debug, Default)]
+pub(crate) struct Batch<'a> {
+    /// The records, in the order they stand.
+    pub(crate) raws: Vec<Raw<'a>>,
+    /// Where broken records begin, counted from the beginning of the block.
+    pub(crate) broken: Vec<(usize, Why)>,
+    /// Objects and values that are no entries, where entries were expected.
+    pub(crate) not_entries: u64,
+    /// The windows that whoever saved the export says it covers: inside of `start` and `end`.
+    pub(crate) claims: Vec<(&'a [u8], &'a [u8])>,
+}
+
+/// Why a record could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// It is no well-formed JSON.
+    Malformed,
+    /// The input ends within it.
+    Truncated,
+    /// It is longer than [`MAX_ENTRY`](super::MAX_ENTRY).
+    TooLong,
+}
+
+/// Where in a file's structure a block begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Lines of JSON or text.
+    Lines {
+        /// Inside a line that was too long.
+        skipping: bool,
+    },
+    /// Rows of a table with these columns.
+    Table(Columns),
+    /// Somewhere in a JSON tree.
+    Tree(Tree),
+    /// A JUnit report.
+    Junit,
+}
+
+/// How a block ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Anywhere.
+    Open,
+    /// Where an entry ends for sure.
+    Closed,
+    /// With the input.
+    Last,
+}
+
+impl State {
+    /// Parses `bytes` into `batch` from this state. Returns the state after them and how many were
+    /// read: the rest belongs before the next block.
+    pub(crate) fn parse<'a>(
+        &self,
+        bytes: &'a [u8],
+        end: End,
+        batch: &mut Batch<'a>,
+    ) -> (Self, usize) {
+        match self {
+            Self::Lines { skipping } => super::text::parse(bytes, end, *skipping, batch),
+            Self::Table(columns) => {
+                (self.clone(), super::table::parse(columns, bytes, end, batch))
+            }
+            Self::Tree(tree) => {
+                let mut tree = tree.clone();
+                let read = tree.parse(bytes, end == End::Last, batch);
+                (Self::Tree(tree), read)
+            }
+            Self::Junit => (Self::Junit, super::junit::parse(bytes, end == End::Last, batch)),
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! From a record's slices to the entry that sinks see.
+
+use std::borrow::Cow;
+
+use shakedown_core::Provenance;
+
+use super::audit::Audit;
+use super::record::{Json, Raw, Test};
+use super::scan::{self, string_value, text};
+use super::{junit, text as lines, time};
+use crate::entry::{
+    ClockSource, Entry, FileId, Http, Labels, Location, LogName, Origin, PayloadKind, Severity,
+};
+use crate::template::template;
+
+/// What a file and the options say about every entry of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Context<'c> {
+    pub(crate) file: FileId,
+    /// Where the block begins in the file.
+    pub(crate) base: u64,
+    /// The zone of times without one, in seconds east of UTC.
+    pub(crate) assumed_offset_s: i32,
+    /// The service of entries that name none.
+    pub(crate) service: &'c str,
+}
+
+/// What reading an entry's members told besides the entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Notes {
+    /// Its time had no zone.
+    pub(crate) zone_assumed: bool,
+}
+
+/// Calls `give` with the entry that `raw` is.
+#[inline]
+pub(crate) fn entry<R>(
+    raw: &Raw<'_>,
+    ctx: &Context<'_>,
+    give: impl FnOnce(&Entry<'_>, Notes) -> R,
+) -> R {
+    let (service, revision) = (text(raw.service), text(raw.revision));
+    let (instance, insert_id) = (text(raw.instance), text(raw.insert_id));
+    let http = http(raw.http);
+    let (message, payload, audit) = body(raw, http.is_some());
+    let message = clean(message);
+    let severity = level(raw.severity)
+        .or(raw.hint.severity)
+        .or_else(|| level(raw.json.severity))
+        .or_else(|| test_level(raw))
+        .or_else(|| Severity::from_text(&message))
+        .unwrap_or_default();
+    let field = time::stamp(raw.time).or_else(|| time::stamp(raw.json.time));
+    let clock = if field.is_none() || raw.plain { ClockSource::Container } else { ClockSource::Google };
+    let stamp = field.or_else(|| time::in_line(message.as_bytes()));
+    let log = match LogName::from_name(raw.log) {
+        LogName::Other if raw.log.is_empty() => infer_log(&message, payload, audit.as_ref()),
+        log => log,
+    };
+    let entry = Entry {
+        time: stamp.and_then(|stamp| stamp.timestamp(ctx.assumed_offset_s)),
+        clock,
+        resolution_ms: stamp.map_or(1000, |stamp| stamp.resolution_ms),
+        severity,
+        service: if service.is_empty() { ctx.service } else { &service },
+        revision: &revision,
+        instance: &instance,
+        insert_id: &insert_id,
+        log,
+        payload,
+        http,
+        audit,
+        labels: Labels { raw: raw.labels },
+        origin: raw.hint.origin,
+        repeat: number(raw.count).unwrap_or(1).max(1),
+        completes: raw.completes,
+        cut: is_cut(&message),
+        template: template(message.as_bytes()),
+        message,
+        location: Location { file: ctx.file, offset: ctx.base + raw.at as u64 },
+        provenance: Provenance::Quoted,
+    };
+    give(&entry, Notes { zone_assumed: stamp.is_some_and(|stamp| !stamp.zoned) })
+}
+
+/// The words of a record, the form they were in, and the call it is about.
+#[inline]
+fn body<'a>(raw: &Raw<'a>, http: bool) -> (Cow<'a, str>, PayloadKind, Option<Audit>) {
+    if !raw.proto.is_empty() || raw.json.audit {
+        let payload = if raw.proto.is_empty() { raw.json.whole } else { raw.proto };
+        let audit = Audit::parse(payload);
+        let message = audit.as_ref().map(|audit| audit.status_message.clone()).unwrap_or_default();
+        return (Cow::Owned(message), PayloadKind::Proto, audit);
+    }
+    if raw.test.xml {
+        let message = junit::message(raw.test.name, raw.test.outcome, raw.text);
+        return (Cow::Owned(message), PayloadKind::Text, None);
+    }
+    if !raw.test.outcome.is_empty() || !raw.test.name.is_empty() {
+        return (Cow::Owned(test(&raw.test, text(raw.text))), PayloadKind::Text, None);
+    }
+    if !raw.json.whole.is_empty() && raw.text_rank < 3 {
+        return (json(&raw.json), PayloadKind::Json, None);
+    }
+    if raw.text_rank > 0 {
+        return (words(raw), PayloadKind::Text, None);
+    }
+    (Cow::Borrowed(""), if http { PayloadKind::Http } else { PayloadKind::None }, None)
+}
+
+/// The text of a record.
+#[inline]
+fn words<'a>(raw: &Raw<'a>) -> Cow<'a, str> {
+    if !raw.plain {
+        return text(raw.text);
+    }
+    if raw.prefixed {
+        return Cow::Owned(lines::without_prefixes(raw.text));
+    }
+    match String::from_utf8_lossy(raw.text) {
+        text if text.contains("\r\n") => Cow::Owned(text.replace("\r\n", "\n")),
+        text => text,
+    }
+}
+
+/// How much of a payload without a message is shown.
+const WHOLE_PAYLOAD: usize = 4096;
+
+/// The message of a `jsonPayload`, with what its error adds.
+#[inline]
+fn json<'a>(json: &Json<'a>) -> Cow<'a, str> {
+    let mut message = if json.message_rank > 0 {
+        text(json.message)
+    } else {
+        String::from_utf8_lossy(&json.whole[..json.whole.len().min(WHOLE_PAYLOAD)])
+    };
+    let mut add = |part: Cow<'_, str>, between: &str| {
+        if !part.is_empty() && !message.contains(&*part) {
+            let message = message.to_mut();
+            message.push_str(between);
+            message.push_str(&part);
+        }
+    };
+    if let Some(text) = string_value(json.error) {
+        add(text, "\n");
+    } else if !json.error.is_empty() {
+        let part = |key| scan::member(json.error, key).and_then(string_value).unwrap_or_default();
+        // `{"message": "Missing field", "type": "str"}` without a value is a logger's remark about
+        // its own record, not an error of the application.
+        let value = part("value");
+        if !value.is_empty() {
+            let kind = part("type");
+            add(if kind.is_empty() { value } else { Cow::Owned(format!("{kind}: {value}")) }, "\n");
+        }
+        for key in ["traceback", "stack", "stack_trace"] {
+            add(part(key), "\n");
+        }
+    }
+    add(text(json.stack), "\n");
+    message
+}
+
+/// A test's result in one text: name, outcome, and the words of the stage that failed.
+fn test(test: &Test<'_>, message: Cow<'_, str>) -> String {
+    let mut out = text(test.name).into_owned();
+    if !test.outcome.is_empty() {
+        out.push_str(": ");
+        out.push_str(&text(test.outcome));
+    }
+    let mut add = |part: Cow<'_, str>| {
+        if !part.is_empty() && !out.contains(&*part) {
+            out.push_str(if out.is_empty() { "" } else { ": " });
+            out.push_str(&part);
+        }
+    };
+    add(message);
+    let failed = |stage: &&&[u8]| scan::member(stage, "outcome") != Some(b"\"passed\"");
+    for stage in test.stages.iter().filter(|stage| !stage.is_empty()).filter(failed) {
+        let crash = scan::member(stage, "crash").and_then(|crash| scan::member(crash, "message"));
+        for part in [crash, scan::member(stage, "longrepr")].into_iter().flatten() {
+            add(string_value(part).unwrap_or_default());
+        }
+    }
+    out
+}
+
+fn test_level(raw: &Raw<'_>) -> Option<Severity> {
+    match raw.test.outcome {
+        b"passed" | b"skipped" | b"xfailed" => Some(Severity::Info),
+        _ if raw.hint.origin == Origin::TestResult => Some(Severity::Error),
+        b"" => None,
+        _ => Some(Severity::Error),
+    }
+}
+
+/// The severity a field says. `DEFAULT` says nothing, so that the text decides.
+fn level(field: &[u8]) -> Option<Severity> {
+    match field {
+        b"" => None,
+        [b'0'..=b'9', ..] => match number(field)? {
+            100..200 => Some(Severity::Debug),
+            200..300 => Some(Severity::Info),
+            300..400 => Some(Severity::Notice),
+            400..500 => Some(Severity::Warning),
+            500..600 => Some(Severity::Error),
+            600..700 => Some(Severity::Critical),
+            700..800 => Some(Severity::Alert),
+            800 => Some(Severity::Emergency),
+            _ => None,
+        },
+        word => Severity::from_word(word).filter(|level| *level != Severity::Default),
+    }
+}
+
+pub(crate) fn number(digits: &[u8]) -> Option<u64> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+#[inline]
+fn http(object: &[u8]) -> Option<Http<'_>> {
+    if object.is_empty() {
+        return None;
+    }
+    let mut http = Http::default();
+    for (key, value) in scan::members(object) {
+        match key {
+            b"requestMethod" | b"method" => http.method = string_value(value).unwrap_or_default(),
+            b"requestUrl" | b"url" => {
+                let inner = value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\""));
+                let inner = inner.unwrap_or_default();
+                let query = memchr::memchr2(b'?', b'#', inner).unwrap_or(inner.len());
+                http.url = text(&inner[..query]);
+            }
+            b"status" => {
+                let digits = value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\""));
+                let status = number(digits.unwrap_or(value)).unwrap_or_default();
+                http.status = u16::try_from(status).unwrap_or_default();
+            }
+            b"latency" => http.latency_s = latency(value),
+            b"userAgent" | b"user_agent" => {
+                http.user_agent = string_value(value).unwrap_or_default();
+            }
+            _ => {}
+        }
+    }
+    Some(http)
+}
+
+/// `"0.014146236s"`, or a number of seconds.
+fn latency(value: &[u8]) -> Option<f64> {
+    let text = std::str::from_utf8(value).ok()?.trim_matches('"');
+    let seconds: f64 = text.strip_suffix('s').unwrap_or(text).parse().ok()?;
+    (seconds.is_finite() && seconds >= 0.0).then_some(seconds)
+}
+
+/// What Cloud Run itself says. Exports that leave the log's name out are recognised by it.
+const SYSTEM: [&str; 9] = [
+    "Container called exit(",
+    "Container terminated on signal",
+    "Default STARTUP ",
+    "STARTUP ",
+    "LIVENESS ",
+    "Starting new instance. Reason:",
+    "Shutting down user disabled instance",
+    "Memory limit of ",
+    "Cloud SQL connection failed. Please see https://cloud.google.com/sql/docs/",
+];
+
+fn infer_log(message: &str, payload: PayloadKind, audit: Option<&Audit>) -> LogName {
+    match (payload, audit) {
+        (PayloadKind::Proto, Some(audit)) if audit.principal.is_empty() => LogName::AuditSystem,
+        (PayloadKind::Proto, _) => LogName::AuditActivity,
+        (PayloadKind::Http, _) => LogName::Requests,
+        (PayloadKind::Text, _) if SYSTEM.iter().any(|start| message.starts_with(start)) => {
+            LogName::System
+        }
+        (PayloadKind::Text, _) if message.starts_with("The request ") => LogName::Requests,
+        _ => LogName::Other,
+    }
+}
+
+/// Without terminal colours; a traceback that was escaped twice on its way here has its lines back.
+fn clean(message: Cow<'_, str>) -> Cow<'_, str> {
+    let bytes = message.as_bytes();
+    let message = if memchr::memchr(0x1b, bytes).is_some() {
+        Cow::Owned(strip_ansi(&message))
+    } else {
+        message
+    };
+    if memchr::memchr(b'\\', message.as_bytes()).is_some()
+        && message.contains("\\n")
+        && (message.contains("Traceback (most recent call last)") || message.contains("\\n  File "))
+    {
+        return Cow::Owned(message.replace("\\n", "\n").replace("\\\"", "\""));
+    }
+    message
+}
+
+fn strip_ansi(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\x1b') {
+        out.push_str(&rest[..at]);
+        rest = after_escape(&rest[at + 1..]);
+    }
+    out.push_str(rest);
+    out
+}
+
+/// What follows an escape sequence, given what follows its first byte: CSI to its final byte, OSC
+/// to its end or the end of the line, anything else one character.
+fn after_escape(rest: &str) -> &str {
+    if let Some(csi) = rest.strip_prefix('[') {
+        let end = csi.find(|c: char| !matches!(c, '\x20'..='\x3f')).unwrap_or(csi.len());
+        let last = csi[end..].chars().next().filter(|c| matches!(c, '\x40'..='\x7e'));
+        return &csi[end + last.map_or(0, char::len_utf8)..];
+    }
+    if let Some(osc) = rest.strip_prefix(']') {
+        let end = osc.find(['\x07', '\x1b', '\n']).unwrap_or(osc.len());
+        return osc[end..].strip_prefix('\x07').unwrap_or(&osc[end..]);
+    }
+    let mut chars = rest.chars();
+    if rest.starts_with(|c: char| c.is_ascii_graphic()) {
+        chars.next();
+    }
+    chars.as_str()
+}
+
+fn is_cut(message: &str) -> bool {
+    ["...", "\u{2026}", "[truncated]", "(truncated)"].iter().any(|end| message.ends_with(end))
+}

@@ -1,0 +1,203 @@
+//! Reading: bytes to entries.
+//!
+//! [`read`] takes files, directories and standard input in any of the formats of [`Format`], and
+//! gives every entry to a sink. It never fails over what a file holds: a broken record is counted
+//! and located, a file that ends early gives what it has.
+
+pub mod audit;
+mod batch;
+mod build;
+mod format;
+mod input;
+mod junit;
+mod record;
+pub(crate) mod scan;
+mod table;
+mod text;
+mod time;
+mod tree;
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::coverage::{Coverage, Tally, Window};
+use crate::dedup::{self, Dedup, Seen};
+use crate::entry::{EntrySink, FileId, Location};
+
+pub use batch::Why;
+pub use format::Format;
+pub use input::Input;
+
+use batch::{Batch, End};
+use build::Context;
+
+/// The longest record that is read, in bytes. Cloud Logging's limit for one entry is 256 KiB.
+pub const MAX_ENTRY: usize = 4 << 20;
+
+/// How many broken records of a file are located; all are counted.
+const MAX_LOCATED: usize = 20;
+
+/// How to read.
+#[derive(Clone, Debug)]
+pub struct ReadOptions {
+    /// How many bytes are read of each input, after decompression: what stops a gzip bomb. Default
+    /// 64 GiB.
+    pub max_bytes: u64,
+    /// The zone of times without one, in seconds east of UTC. Default 0: containers run in UTC.
+    pub assumed_offset_s: i32,
+    /// The service of entries that name none. Default empty.
+    pub service: String,
+    /// How many threads parse. Default 2.
+    pub threads: usize,
+    /// How much is read at once, in bytes. Default 1 MiB.
+    pub block: usize,
+}
+
+impl Default for ReadOptions {
+    fn default() -> Self {
+        Self {
+            max_bytes: 64 << 30,
+            assumed_offset_s: 0,
+            service: String::new(),
+            threads: 2,
+            block: 1 << 20,
+        }
+    }
+}
+
+/// Why nothing could be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// An input cannot be opened or read.
+    #[error("cannot read {name}")]
+    Io {
+        /// The input.
+        name: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// No input was named, or the directories named hold no files.
+    #[error("nothing to read")]
+    Nothing,
+}
+
+/// A record that could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Broken {
+    /// Where it begins.
+    pub location: Location,
+    /// Why.
+    pub why: Why,
+}
+
+/// What became of one file.
+#[derive(Clone, Debug)]
+pub struct FileReport {
+    /// Its name as given, `-` for standard input.
+    pub name: String,
+    /// Its format.
+    pub format: Format,
+    /// How many bytes were read, decompressed.
+    pub bytes: u64,
+    /// How many records were found.
+    pub records: u64,
+    /// How many records could not be read.
+    pub broken: u64,
+    /// Where the first of them stand.
+    pub located: Vec<Broken>,
+    /// Why reading ended before the end: a broken compressed stream, `--max-bytes`.
+    pub ended_early: Option<String>,
+}
+
+/// What became of the inputs.
+#[derive(Clone, Debug, Default)]
+pub struct ReadReport {
+    /// The files, in the order they were read. A [`FileId`] is an index into this.
+    pub files: Vec<FileReport>,
+    /// Run directories of shakedown that were found: see [`read_run_dir`](crate::run::read_run_dir).
+    pub run_dirs: Vec<PathBuf>,
+}
+
+impl ReadReport {
+    /// The name of a file.
+    pub fn name(&self, file: FileId) -> &str {
+        self.files.get(file.0 as usize).map_or("", |file| &file.name)
+    }
+}
+
+/// Reads `inputs`, giving each entry to one of the sinks that `make_sink` makes, and merges them.
+///
+/// An entry with an `insertId` is given once; where one copy has a payload and another does not,
+/// that one is given (again, with [`completes`](crate::entry::Entry::completes), when it came
+/// second).
+///
+/// # Errors
+///
+/// When an input cannot be opened, or there is none. Errors within a file end that file only and are
+/// in its report.
+pub fn read<S: EntrySink>(
+    inputs: &[Input],
+    options: &ReadOptions,
+    make_sink: impl Fn() -> S,
+) -> Result<(S, Coverage, ReadReport), ReadError> {
+    let (sources, run_dirs) = input::expand(inputs)?;
+    let mut report = ReadReport { files: Vec::new(), run_dirs };
+    let mut sink = make_sink();
+    let mut tally = Tally::default();
+    let mut dedup = Dedup::default();
+    let mut claimed = Vec::new();
+    for (n, source) in sources.iter().enumerate() {
+        let file = FileId(u32::try_from(n).unwrap_or(u32::MAX));
+        let (bytes, ended_early) = input::load(source, options.max_bytes)?;
+        let (format, state) = format::detect(&bytes);
+        let mut batch = Batch::default();
+        state.parse(&bytes, End::Last, &mut batch);
+        let ctx = Context {
+            file,
+            base: 0,
+            assumed_offset_s: options.assumed_offset_s,
+            service: &options.service,
+        };
+        let located = |(at, why): &(usize, Why)| Broken {
+            location: Location { file, offset: *at as u64 },
+            why: *why,
+        };
+        report.files.push(FileReport {
+            name: source.name(),
+            format,
+            bytes: bytes.len() as u64,
+            records: batch.raws.len() as u64,
+            broken: batch.broken.len() as u64,
+            located: batch.broken.iter().take(MAX_LOCATED).map(located).collect(),
+            ended_early,
+        });
+        tally.broken += batch.broken.len() as u64;
+        tally.not_entries += batch.not_entries;
+        for (from, to) in &batch.claims {
+            let at = |text| time::stamp(text).and_then(|stamp| stamp.timestamp(0));
+            if let (Some(from), Some(to)) = (at(from), at(to)) {
+                claimed.push((file, Window { from, to }));
+            }
+        }
+        for raw in &mut batch.raws {
+            tally.add_rows(file, raw.hint.severity, 1);
+            if !raw.insert_id.is_empty() {
+                match dedup.see(dedup::hash(raw.insert_id), raw.has_payload()) {
+                    Seen::New => {}
+                    Seen::Completes => raw.completes = true,
+                    Seen::Duplicate => {
+                        tally.duplicates += 1;
+                        continue;
+                    }
+                }
+            }
+            build::entry(raw, &ctx, |entry, notes| {
+                tally.zone_assumed += u64::from(notes.zone_assumed);
+                tally.add(entry);
+                sink.entry(entry);
+            });
+        }
+    }
+    Ok((sink, tally.finish(claimed, dedup.beyond), report))
+}

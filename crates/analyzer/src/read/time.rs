@@ -1,0 +1,215 @@
+//! Times as logs write them, read by hand: this runs for every entry.
+
+use jiff::Timestamp;
+
+/// A time as written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    /// Seconds since 1970 in UTC, or in the unknown zone when `zoned` is false.
+    pub(crate) seconds: i64,
+    /// Nanoseconds of the second.
+    pub(crate) nanos: i32,
+    /// The step of the written time, in milliseconds; finer ones count as 1.
+    pub(crate) resolution_ms: u32,
+    /// Whether a zone was written.
+    pub(crate) zoned: bool,
+    /// How many bytes it took.
+    pub(crate) len: usize,
+}
+
+impl Stamp {
+    /// The moment, when no zone was written in a zone `offset_s` east of UTC.
+    pub(crate) fn timestamp(&self, offset_s: i32) -> Option<Timestamp> {
+        let offset = if self.zoned { 0 } else { i64::from(offset_s) };
+        Timestamp::new(self.seconds.checked_sub(offset)?, self.nanos).ok()
+    }
+}
+
+fn two(bytes: &[u8]) -> Option<i64> {
+    match bytes {
+        [a @ b'0'..=b'9', b @ b'0'..=b'9', ..] => Some(i64::from((a - b'0') * 10 + (b - b'0'))),
+        _ => None,
+    }
+}
+
+/// Days from 1970-01-01 to a date of the Gregorian calendar (Howard Hinnant's algorithm).
+fn days(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let of_era = year.rem_euclid(400);
+    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
+}
+
+fn month_days(year: i64, month: i64) -> i64 {
+    match month {
+        4 | 6 | 9 | 11 => 30,
+        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
+        2 => 28,
+        _ => 31,
+    }
+}
+
+/// The time at the beginning of `bytes`: `2025-09-16T00:42:59.910682Z`, with a space or `T`, a
+/// fraction after a dot or comma or none, a zone (`Z`, `+00:00`, ` +0000`, ` UTC`) or none, `/`
+/// between the parts of the date as Go and nginx write them.
+pub(crate) fn stamp(bytes: &[u8]) -> Option<Stamp> {
+    let date = bytes.get(..19)?;
+    let between = date[4];
+    if !(between == b'-' || between == b'/')
+        || date[7] != between
+        || !matches!(date[10], b'T' | b't' | b' ')
+        || date[13] != b':'
+        || date[16] != b':'
+    {
+        return None;
+    }
+    let year = two(date)? * 100 + two(&date[2..])?;
+    let (month, day) = (two(&date[5..])?, two(&date[8..])?);
+    let (hour, minute, second) = (two(&date[11..])?, two(&date[14..])?, two(&date[17..])?);
+    if !(1..=12).contains(&month)
+        || !(1..=month_days(year, month)).contains(&day)
+        || hour > 23
+        || minute > 59
+        || second > 60
+    {
+        return None;
+    }
+    let mut len = 19;
+    let mut nanos = 0i32;
+    let mut digits = 0u32;
+    if matches!(bytes.get(19), Some(b'.' | b',')) && bytes.get(20).is_some_and(u8::is_ascii_digit) {
+        len = 20;
+        while let Some(digit @ b'0'..=b'9') = bytes.get(len) {
+            if digits < 9 {
+                nanos = nanos * 10 + i32::from(digit - b'0');
+                digits += 1;
+            }
+            len += 1;
+        }
+        nanos *= 10i32.pow(9 - digits);
+    }
+    let zone = zone(&bytes[len..]);
+    let (offset, zone_len) = zone.unwrap_or((0, 0));
+    // A leap second is the second it follows.
+    let seconds = days(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second.min(59);
+    Some(Stamp {
+        seconds: seconds - offset,
+        nanos,
+        resolution_ms: match digits {
+            0 => 1000,
+            1 => 100,
+            2 => 10,
+            _ => 1,
+        },
+        zoned: zone.is_some(),
+        len: len + zone_len,
+    })
+}
+
+/// The time a logger put at the beginning of a line, after a bracket or a colour.
+pub(crate) fn in_line(line: &[u8]) -> Option<Stamp> {
+    stamp(&line[line_start(line)..])
+}
+
+/// How much of the beginning of a line is bracket and colour.
+pub(crate) fn line_start(line: &[u8]) -> usize {
+    let mut at = 0;
+    loop {
+        match &line[at..] {
+            [b'[' | b' ', ..] if at < 8 => at += 1,
+            [0x1b, b'[', rest @ ..] if at < 32 => {
+                let digits = rest.iter().take_while(|b| matches!(b, b'0'..=b'9' | b';')).count();
+                if rest.get(digits) != Some(&b'm') {
+                    return at;
+                }
+                at += digits + 3;
+            }
+            _ => return at,
+        }
+    }
+}
+
+/// Seconds east of UTC and how many bytes say so.
+fn zone(bytes: &[u8]) -> Option<(i64, usize)> {
+    match bytes.first()? {
+        b'Z' | b'z' => Some((0, 1)),
+        b' ' if bytes.starts_with(b" UTC") || bytes.starts_with(b" GMT") => Some((0, 4)),
+        b' ' if matches!(bytes.get(1), Some(b'+' | b'-')) => {
+            // ` -0700` is a zone, ` - module - ERROR` is not.
+            let (offset, len) = zone(&bytes[1..])?;
+            Some((offset, len + 1))
+        }
+        sign @ (b'+' | b'-') => {
+            let hours = two(&bytes[1..])?;
+            let colon = usize::from(bytes.get(3) == Some(&b':'));
+            let (minutes, len) = match two(bytes.get(3 + colon..).unwrap_or_default()) {
+                Some(minutes) => (minutes, 5 + colon),
+                None if colon == 0 => (0, 3),
+                None => return None,
+            };
+            if hours > 23 || minutes > 59 {
+                return None;
+            }
+            let offset = hours * 3600 + minutes * 60;
+            Some((if *sign == b'-' { -offset } else { offset }, len))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(text: &str) -> Option<(String, u32, bool, usize)> {
+        let stamp = stamp(text.as_bytes())?;
+        let at = stamp.timestamp(0)?.to_string();
+        Some((at, stamp.resolution_ms, stamp.zoned, stamp.len))
+    }
+
+    #[test]
+    fn times_of_every_logger_are_read() {
+        for (text, at, resolution, zoned, len) in [
+            ("2025-09-16T00:42:59.910682Z", "2025-09-16T00:42:59.910682Z", 1, true, 27),
+            ("2025-09-15T21:37:17.707975+00:00", "2025-09-15T21:37:17.707975Z", 1, true, 32),
+            ("2025-09-15 14:37:17-0700 x", "2025-09-15T21:37:17Z", 1000, true, 24),
+            ("2025-09-16 00:41:13 +0000] [14]", "2025-09-16T00:41:13Z", 1000, true, 25),
+            ("2025-09-07 13:35:00 - app - WARNING", "2025-09-07T13:35:00Z", 1000, false, 19),
+            ("2025-09-07 13:35:00,123 ERROR", "2025-09-07T13:35:00.123Z", 1, false, 23),
+            ("2025/09/07 13:35:00 [error]", "2025-09-07T13:35:00Z", 1000, false, 19),
+            ("2025-09-07 13:35:00.5 UTC [9]", "2025-09-07T13:35:00.5Z", 100, true, 25),
+            ("2025-09-07T13:35:00+02", "2025-09-07T11:35:00Z", 1000, true, 22),
+            ("1970-01-01T00:00:00Z", "1970-01-01T00:00:00Z", 1000, true, 20),
+            ("2262-04-11T23:47:16.854775807Z", "2262-04-11T23:47:16.854775807Z", 1, true, 30),
+            ("2024-02-29T00:00:60Z", "2024-02-29T00:00:59Z", 1000, true, 20),
+        ] {
+            assert_eq!(read(text), Some((at.to_owned(), resolution, zoned, len)), "{text}");
+        }
+        for text in ["", "2025-09-16", "2025-02-29T00:00:00Z", "2025-13-01T00:00:00Z", "20250916T004259Z"] {
+            assert_eq!(read(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_time_without_a_zone_is_moved_by_the_assumed_one() {
+        let stamp = stamp(b"2025-09-15 14:37:17").unwrap();
+        assert_eq!(stamp.timestamp(-7 * 3600).unwrap().to_string(), "2025-09-15T21:37:17Z");
+    }
+
+    proptest! {
+        #[test]
+        fn every_time_comes_back(seconds in -62_000_000_000i64..250_000_000_000, nanos in 0i32..1_000_000_000) {
+            let at = Timestamp::new(seconds, nanos).unwrap();
+            let written = at.to_string();
+            prop_assert_eq!(stamp(written.as_bytes()).and_then(|s| s.timestamp(0)), Some(at));
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+            let _ = stamp(&bytes);
+        }
+    }
+}
