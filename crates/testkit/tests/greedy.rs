@@ -100,8 +100,7 @@ async fn a_greedy_probe_gets_what_it_declared() {
     });
     let secrets = credentials(&[("database", database.password.expose_secret())]);
     let mut sink = FnSink(|_: &_| {});
-    let record =
-        run(plan, &registry, environment, secrets, RunOptions::default(), &mut sink).await;
+    let record = run(plan, &registry, environment, secrets, RunOptions::default(), &mut sink).await;
     over.store(true, Ordering::Relaxed);
     counting.await.expect("it counts");
 
