@@ -89,6 +89,14 @@ pub(crate) fn usage(message: impl Into<String>) -> anyhow::Error {
     anyhow::Error::new(Usage(message.into()))
 }
 
+/// A panic as an error: a defect of ours, to be reported.
+pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> anyhow::Error {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    anyhow::anyhow!("{}", text.unwrap_or("no message"))
+        .context("shakedown has a defect; the journal holds what had finished")
+}
+
 /// Prints an error with its causes and gives its exit code.
 pub(crate) fn report(error: &anyhow::Error) -> u8 {
     let is_usage = error.chain().any(|cause| cause.is::<Usage>());

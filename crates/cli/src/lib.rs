@@ -28,6 +28,9 @@ use clap::Parser as _;
 ///
 /// Exit codes are documented in `docs/guide/exit-codes.md`.
 pub fn main() -> ExitCode {
+    // A probe's panic becomes its result; what else panics is told with the error it causes. Nothing
+    // else may reach standard error, where somebody may be parsing.
+    std::panic::set_hook(Box::new(|_| {}));
     let args = match args::Args::try_parse() {
         Ok(args) => args,
         Err(error) => {
@@ -37,8 +40,10 @@ pub fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    match commands::dispatch(args) {
-        Ok(code) => ExitCode::from(code),
-        Err(error) => ExitCode::from(exit::report(&error)),
-    }
+    let code = match std::panic::catch_unwind(|| commands::dispatch(args)) {
+        Ok(Ok(code)) => code,
+        Ok(Err(error)) => exit::report(&error),
+        Err(panic) => exit::report(&exit::panicked(panic.as_ref())),
+    };
+    ExitCode::from(code)
 }
