@@ -6,7 +6,15 @@
 
 pub mod coverage;
 mod dedup;
+pub mod diagnosis;
+pub mod engine;
 pub mod entry;
+mod facts;
 pub mod read;
 pub mod severity;
+pub mod signals;
+pub mod startup;
+pub mod store;
 pub mod template;
+
+pub use diagnosis::{DiagnoseError, Diagnosed, Reasoning, diagnose, strategy_report};

@@ -106,6 +106,8 @@ pub struct Traffic {
     pub request: RequestKind,
     /// The path, for the first few distinct ones; empty for the rest.
     pub path: String,
+    /// Whether the application's server said so (an access line), not the platform.
+    pub access: bool,
     /// The status.
     pub status: u16,
     /// How many.
@@ -124,14 +126,6 @@ impl Traffic {
         match self.request {
             RequestKind::Websocket => matches!(self.status, 101 | 200),
             _ => (200..400).contains(&self.status),
-        }
-    }
-
-    /// Whether the answer is the service's failure: 5xx, and for a WebSocket any refusal.
-    pub fn failed(&self) -> bool {
-        match self.request {
-            RequestKind::Websocket => (401..=403).contains(&self.status) || self.status >= 500,
-            _ => self.status >= 500,
         }
     }
 }

@@ -22,6 +22,10 @@ const REQUEST_REACH_S: i64 = 60;
 const DECISIVE: f64 = 0.6;
 /// From this confidence on a decisive claim is supported.
 const SUPPORTED: f64 = 0.6;
+/// The kind of fact that a handshake came without a token: nothing is wrong with refusing it.
+pub const ANONYMOUS: &str = "auth.no-token";
+/// So few refused handshakes are no state of the service.
+const FEW_HANDSHAKES: u64 = 3;
 /// No log proves more than this.
 const CEILING: f64 = 0.98;
 
@@ -80,6 +84,7 @@ pub struct Case<'e> {
     pub held: Held,
     effects: Vec<Effect>,
     owners: Vec<Option<&'e str>>,
+    refused: bool,
 }
 
 impl<'e> Case<'e> {
@@ -116,6 +121,7 @@ impl<'e> Case<'e> {
             held: Held::default(),
             effects: Vec::new(),
             owners: Vec::new(),
+            refused: false,
         }
     }
 
@@ -140,8 +146,33 @@ impl<'e> Case<'e> {
 
     /// Decides, once, what followed each fact and which cause each failed start-up belongs to.
     fn settle(&mut self) {
+        self.refused = self.sockets_are_refused();
         self.effects = self.hits.iter().map(|hit| self.effect_of(hit)).collect();
         self.owners = (0..self.attempts.len()).map(|attempt| self.owner_of(attempt)).collect();
+    }
+
+    /// Whether no WebSocket was ever let in, for more reasons than a missing token.
+    fn sockets_are_refused(&self) -> bool {
+        let count = |wanted: fn(&Traffic) -> bool| -> u64 {
+            // The platform and the application's server count the same handshakes.
+            let by = |access: bool| -> u64 {
+                let answers = self.answers(RequestKind::Websocket);
+                let answers = answers.filter(|t| t.access == access && wanted(t));
+                answers.map(|t| t.count).sum()
+            };
+            by(true).max(by(false))
+        };
+        let anonymous = self.tallies.iter().filter(|tally| tally.fact == ANONYMOUS);
+        let anonymous: u64 = anonymous.map(|tally| tally.count).sum();
+        let refused = count(|traffic| (401..=403).contains(&traffic.status));
+        count(Traffic::served) == 0 && refused >= FEW_HANDSHAKES + anonymous
+    }
+
+    /// Whether an answer is a failure of the service: 5xx, or a refused WebSocket where none at all
+    /// was let in. Refusals beside successes are negative tests, scanners, expired tokens.
+    pub fn answer_failed(&self, traffic: &Traffic) -> bool {
+        let socket = traffic.request == RequestKind::Websocket;
+        traffic.status >= 500 || (socket && self.refused && (401..=403).contains(&traffic.status))
     }
 
     fn effect_of(&self, hit: &Hit<'_>) -> Effect {
@@ -167,7 +198,7 @@ impl<'e> Case<'e> {
             }
         }
         let requests = self.traffic.iter().any(|(_, traffic)| {
-            traffic.failed()
+            self.answer_failed(traffic)
                 && traffic.first.is_some_and(|first| seconds(first, at) >= -REQUEST_REACH_S)
                 && traffic.last.is_some_and(|last| seconds(last, at) <= REQUEST_REACH_S)
         });
@@ -238,7 +269,7 @@ impl<'e> Case<'e> {
     pub fn works(&self) -> bool {
         self.serves()
             && self.failures().next().is_none()
-            && !self.traffic.iter().any(|(_, traffic)| traffic.failed())
+            && !self.traffic.iter().any(|(_, traffic)| self.answer_failed(traffic))
     }
 
     /// The answers to one kind of request.
@@ -257,11 +288,7 @@ impl<'e> Case<'e> {
 
     /// Weighs what speaks for `cause`, over the hits that `admit` lets through. `None` when nothing
     /// with an effect does.
-    pub fn argue(
-        &self,
-        cause: &Cause,
-        admit: impl Fn(&Hit<'e>) -> bool,
-    ) -> Option<Argument<'e>> {
+    pub fn argue(&self, cause: &Cause, admit: impl Fn(&Hit<'e>) -> bool) -> Option<Argument<'e>> {
         let attempts = self.owned(cause);
         let mut facts: BTreeMap<&str, (f64, bool, Vec<&'e Observation>)> = BTreeMap::new();
         let mut effects = BTreeSet::new();

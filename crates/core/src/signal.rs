@@ -117,10 +117,7 @@ impl LogSignal {
     }
 
     /// The same, with constant attributes.
-    pub const fn attributes(
-        mut self,
-        attributes: &'static [(&'static str, &'static str)],
-    ) -> Self {
+    pub const fn attributes(mut self, attributes: &'static [(&'static str, &'static str)]) -> Self {
         self.attributes = attributes;
         self
     }

@@ -1,7 +1,7 @@
 //! Run phase 2 of shakedown: the database, a Cloud SQL for PostgreSQL instance.
 //!
 //! - [`CloudSql`]: the table `[cloudsql]` of an environment file.
-//! - [`causes`]: why a database may be what broke.
+//! - [`causes`]: why a database may be what broke; [`classify`]: what in a log says so.
 //! - `probes` (feature `live`): the ladder to a first answer, the application's pool at its limit,
 //!   back-off, headroom, and whether our own sessions are as harmless as we say.
 //! - `monitor` (feature `live`): sessions, waits, locks and the longest query, straight from the
@@ -28,6 +28,7 @@
 //! Schemas. Without both, the table and the causes remain, on core alone.
 
 pub mod causes;
+pub mod classify;
 mod maintenance;
 mod section;
 

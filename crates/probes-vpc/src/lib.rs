@@ -8,6 +8,7 @@
 //! not cross the connector, or where nobody can tell, nothing it finds is booked to the connector.
 
 pub mod causes;
+pub mod classify;
 pub mod path;
 #[cfg(feature = "live")]
 pub mod probes;

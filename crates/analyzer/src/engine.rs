@@ -1,0 +1,366 @@
+//! From claims to a diagnosis: roots, the symptoms they explain, what is masked, what is refuted.
+//!
+//! The engine knows no cause by name. It merges the claims of all classifiers about one service,
+//! drops roots that another root explains better, and decides the verdict from what the service
+//! was seen to do.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use shakedown_core::attempt::{AttemptEnd, RequestKind};
+use shakedown_core::case::seen;
+use shakedown_core::classify::{Claim, ClaimStatus, Claimed, FailureClassifier};
+use shakedown_core::diagnosis::{
+    ChangeSeen, EvidenceLine, HealthVerdict, Masked, Refuted, Root, ServiceDiagnosis, Startup,
+    SymptomSeen, Window,
+};
+use shakedown_core::evidence::Body;
+use shakedown_core::{Case, Evidence, Observation};
+
+use crate::facts::time_of;
+
+/// Lines quoted per root.
+const MOST_LINES: usize = 8;
+/// Start-ups listed per service: the first and the last.
+const MOST_STARTUPS: usize = 200;
+/// Another root stands beside the first from this confidence on.
+const BESIDE: f64 = 0.4;
+/// An undetermined root is told from this confidence on.
+const WORTH: f64 = 0.3;
+/// Below this share of failed requests, with all start-ups complete and no root, a service is
+/// healthy: single failures are not a state.
+const FEW: f64 = 0.01;
+
+/// Diagnoses every service of `evidence`. The order of `classifiers` does not matter.
+pub fn diagnose_evidence(
+    evidence: &Evidence,
+    classifiers: &[Box<dyn FailureClassifier>],
+) -> Vec<ServiceDiagnosis> {
+    let mut claims: Vec<Claim> = Vec::new();
+    for classifier in classifiers {
+        claims.extend(classifier.classify(evidence));
+    }
+    claims.sort_by_cached_key(|claim| {
+        (
+            claim.service.clone(),
+            claim.claimed.clone(),
+            serde_json::to_string(claim).unwrap_or_default(),
+        )
+    });
+    let services = Case::all(evidence).into_iter().filter(|case| {
+        // Calls about nothing in particular are no service.
+        !(case.service.is_empty() && case.held.own == 0)
+    });
+    services
+        .map(|case| {
+            let own = claims.iter().filter(|claim| claim.service == case.service);
+            diagnose(&case, own.collect())
+        })
+        .collect()
+}
+
+fn diagnose(case: &Case<'_>, claims: Vec<&Claim>) -> ServiceDiagnosis {
+    let symptoms = symptoms(&claims);
+    let mut roots = roots(&claims);
+    let names: BTreeSet<String> = symptoms.iter().map(|s| s.symptom.clone()).collect();
+    let verdict = verdict(case, &roots, &symptoms);
+    explain(&mut roots, &names);
+    let refuted = claims
+        .iter()
+        .filter(|claim| claim.status == ClaimStatus::Refuted)
+        .filter(|claim| roots.iter().all(|root| root.cause != name(claim)))
+        .map(|claim| Refuted {
+            cause: name(claim),
+            summary: claim.summary.clone(),
+            evidence: lines(&claim.supporting, 3),
+        });
+    let masked = claims
+        .iter()
+        .filter(|claim| claim.status == ClaimStatus::Masked)
+        .filter(|claim| roots.iter().all(|root| root.cause != name(claim)))
+        .map(|claim| Masked {
+            cause: name(claim),
+            summary: claim.summary.clone(),
+            next: claim.next.clone(),
+        });
+    ServiceDiagnosis {
+        service: case.service.to_owned(),
+        window: Window { from: case.held.from, to: case.held.to },
+        verdict,
+        refuted: refuted.collect(),
+        masked: masked.collect(),
+        roots,
+        symptoms,
+        startups: startups(case),
+        changes: changes(case),
+    }
+}
+
+fn name(claim: &Claim) -> String {
+    match &claim.claimed {
+        Claimed::Cause(cause) => cause.to_string(),
+        Claimed::Symptom(symptom) => symptom.to_string(),
+    }
+}
+
+/// The claims about causes, one root per cause, the surest first.
+fn roots(claims: &[&Claim]) -> Vec<Root> {
+    let mut by_cause: BTreeMap<String, Vec<&Claim>> = BTreeMap::new();
+    for claim in claims {
+        let told = matches!(claim.status, ClaimStatus::Supported | ClaimStatus::Undetermined);
+        if matches!(claim.claimed, Claimed::Cause(_)) && told && claim.confidence >= WORTH {
+            by_cause.entry(name(claim)).or_default().push(claim);
+        }
+    }
+    let mut roots: Vec<Root> =
+        by_cause.into_iter().map(|(cause, claims)| root(cause, claims)).collect();
+    let rank = |root: &Root| (root.status == ClaimStatus::Supported, root.confidence);
+    roots.sort_by(|a, b| {
+        let ((a_supported, a_confidence), (b_supported, b_confidence)) = (rank(a), rank(b));
+        let confidence = b_confidence.total_cmp(&a_confidence);
+        b_supported.cmp(&a_supported).then(confidence).then_with(|| a.cause.cmp(&b.cause))
+    });
+    let supported = roots.first().is_some_and(|root| root.status == ClaimStatus::Supported);
+    if supported {
+        roots.retain(|root| root.status == ClaimStatus::Supported || root.confidence >= BESIDE);
+    }
+    roots
+}
+
+fn root(cause: String, mut claims: Vec<&Claim>) -> Root {
+    claims.sort_by(|a, b| {
+        let supported = |claim: &Claim| claim.status == ClaimStatus::Supported;
+        supported(b)
+            .cmp(&supported(a))
+            .then(b.confidence.total_cmp(&a.confidence))
+            .then_with(|| a.summary.cmp(&b.summary))
+    });
+    let first = claims[0];
+    let mut supporting: Vec<Observation> = Vec::new();
+    let mut against = Vec::new();
+    let mut explains = BTreeSet::new();
+    let mut summaries: Vec<&str> = Vec::new();
+    for claim in &claims {
+        supporting.extend(claim.supporting.iter().cloned());
+        against.extend(claim.against.iter().cloned());
+        explains.extend(claim.explains.iter().map(ToString::to_string));
+        if !summaries.contains(&claim.summary.as_str()) {
+            summaries.push(&claim.summary);
+        }
+    }
+    Root {
+        cause,
+        status: first.status,
+        confidence: first.confidence,
+        summary: summaries.join(" "),
+        evidence: lines(&supporting, MOST_LINES),
+        against: lines(&against, MOST_LINES),
+        explains: explains.into_iter().collect(),
+        next: first.next.clone(),
+    }
+}
+
+/// Symptoms that no claim says it explains belong to the surest root.
+fn explain(roots: &mut [Root], symptoms: &BTreeSet<String>) {
+    let mut claimed = BTreeSet::new();
+    for root in roots.iter_mut() {
+        root.explains.retain(|symptom| symptoms.contains(symptom));
+        claimed.extend(root.explains.iter().cloned());
+    }
+    if let Some(first) = roots.first_mut() {
+        first.explains.extend(symptoms.difference(&claimed).cloned());
+        first.explains.sort();
+    }
+}
+
+fn symptoms(claims: &[&Claim]) -> Vec<SymptomSeen> {
+    let mut by_name: BTreeMap<String, Vec<&Claim>> = BTreeMap::new();
+    for claim in claims {
+        if matches!(claim.claimed, Claimed::Symptom(_)) && claim.status == ClaimStatus::Supported {
+            by_name.entry(name(claim)).or_default().push(claim);
+        }
+    }
+    by_name
+        .into_iter()
+        .filter_map(|(symptom, claims)| {
+            let parts = claims.iter().filter_map(|claim| claim.seen);
+            let seen = seen(parts.map(|seen| (seen.count, seen.first, seen.last)))?;
+            Some(SymptomSeen { symptom, count: seen.count, first: seen.first, last: seen.last })
+        })
+        .collect()
+}
+
+fn verdict(case: &Case<'_>, roots: &[Root], symptoms: &[SymptomSeen]) -> HealthVerdict {
+    let supported = roots.iter().any(|root| root.status == ClaimStatus::Supported);
+    let state = state(case);
+    match state {
+        State::Down if roots.is_empty() => HealthVerdict::InsufficientEvidence,
+        State::Down => HealthVerdict::Failing,
+        State::Mixed if roots.is_empty() && few_failures(case) => HealthVerdict::Healthy,
+        State::Mixed => HealthVerdict::Degraded,
+        State::Up if supported => HealthVerdict::Degraded,
+        State::Up if symptoms.is_empty() && enough(case) => HealthVerdict::Healthy,
+        State::Up if symptoms.is_empty() => HealthVerdict::InsufficientEvidence,
+        State::Up => HealthVerdict::Degraded,
+        State::Untold if supported => HealthVerdict::Failing,
+        State::Untold => HealthVerdict::InsufficientEvidence,
+    }
+}
+
+enum State {
+    /// Some function it was asked for was never served, or its last start-ups failed.
+    Down,
+    /// It failed and served.
+    Mixed,
+    /// It served, and nothing that is held failed.
+    Up,
+    /// Neither.
+    Untold,
+}
+
+fn state(case: &Case<'_>) -> State {
+    let mut failed = false;
+    let mut down = false;
+    for request in [RequestKind::Health, RequestKind::Websocket, RequestKind::Other] {
+        let bad = case.answers(request).any(|traffic| case.answer_failed(traffic));
+        failed |= bad;
+        // Pages that are served while every health check fails are no service.
+        down |= bad && !case.answers(request).any(shakedown_core::Traffic::served);
+    }
+    let last_failure =
+        case.failures().filter_map(|(_, _, attempt)| attempt.failed_at.or(attempt.ended)).max();
+    if case.failures().next().is_some() {
+        failed = true;
+        let completed = case
+            .attempts
+            .iter()
+            .filter(|(_, attempt)| attempt.end == AttemptEnd::Completed)
+            .filter_map(|(_, attempt)| attempt.ended.or(attempt.began))
+            .max();
+        let served = case
+            .traffic
+            .iter()
+            .filter(|(_, traffic)| traffic.served())
+            .filter_map(|(_, traffic)| traffic.last)
+            .max();
+        down |= completed.max(served) <= last_failure;
+    }
+    match () {
+        () if down => State::Down,
+        () if failed => State::Mixed,
+        () if case.serves() => State::Up,
+        () => State::Untold,
+    }
+}
+
+fn few_failures(case: &Case<'_>) -> bool {
+    let count = |failed: bool| -> u64 {
+        let traffic =
+            case.traffic.iter().filter(|(_, traffic)| case.answer_failed(traffic) == failed);
+        traffic.map(|(_, traffic)| traffic.count).sum()
+    };
+    #[expect(clippy::cast_precision_loss, reason = "a share")]
+    let share = count(true) as f64 / (count(true) + count(false)).max(1) as f64;
+    case.failures().next().is_none() && share < FEW
+}
+
+/// Whether enough is held to call a service healthy: most entries have their words.
+fn enough(case: &Case<'_>) -> bool {
+    case.held.without_payload * 2 <= case.held.entries
+}
+
+fn startups(case: &Case<'_>) -> Vec<Startup> {
+    let all = case.attempts.iter().map(|(observation, attempt)| {
+        let tail = |id: &str| {
+            let skip = id.chars().count().saturating_sub(12);
+            id.chars().skip(skip).collect::<String>()
+        };
+        let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let to_exit = attempt.exit_code.and(attempt.began).zip(attempt.ended);
+        Startup {
+            instance: tail(&observation.subject.instance),
+            revision: observation.subject.revision.clone(),
+            at: attempt.began,
+            phases: attempt.phases.clone(),
+            failed_phase: some(&attempt.failed_phase),
+            claimed_timeout_s: attempt.claimed_timeout_s,
+            measured_s: attempt.measured_s,
+            limit: some(&attempt.limit),
+            exit_code: attempt.exit_code,
+            outcome: attempt.end,
+            #[expect(clippy::cast_precision_loss, reason = "milliseconds of a start-up")]
+            to_exit_s: to_exit.map(|(began, ended)| {
+                (ended.as_millisecond() - began.as_millisecond()) as f64 / 1e3
+            }),
+        }
+    });
+    let mut all: Vec<Startup> = all.collect();
+    let surplus = all.len().saturating_sub(MOST_STARTUPS);
+    if surplus > 0 {
+        all.drain(MOST_STARTUPS / 2..MOST_STARTUPS / 2 + surplus);
+    }
+    all
+}
+
+fn changes(case: &Case<'_>) -> Vec<ChangeSeen> {
+    let changes = case.changes.iter().map(|(observation, change)| ChangeSeen {
+        at: time_of(&observation.moment),
+        actor: change.actor.clone(),
+        method: change.method.clone(),
+        revision: observation.subject.revision.clone(),
+        fields: change.fields.clone(),
+    });
+    changes.collect()
+}
+
+/// The lines of observations, each once, the first `most`, in time order.
+fn lines(observations: &[Observation], most: usize) -> Vec<EvidenceLine> {
+    let mut seen = BTreeSet::new();
+    let mut lines: Vec<EvidenceLine> = observations
+        .iter()
+        .filter_map(line)
+        .filter(|line| seen.insert(line.clone()))
+        .take(most)
+        .collect();
+    lines.sort();
+    lines
+}
+
+fn line(observation: &Observation) -> Option<EvidenceLine> {
+    let at = time_of(&observation.moment);
+    let provenance = observation.provenance;
+    let line = |source: &str, quote: &str| EvidenceLine {
+        at,
+        source: source.to_owned(),
+        quote: quote.to_owned(),
+        provenance,
+    };
+    match &observation.body {
+        Body::Fact(fact) if !fact.get("quote").is_empty() => {
+            Some(line(fact.get("source"), fact.get("quote")))
+        }
+        Body::Traffic(traffic) => Some(EvidenceLine {
+            at: traffic.quote.at,
+            ..line(&traffic.quote.source, &traffic.quote.text)
+        }),
+        Body::Attempt(attempt) => {
+            let words = attempt.words.last()?;
+            Some(EvidenceLine { at: words.at, ..line(&words.source, &words.text) })
+        }
+        Body::Change(change) => {
+            let fields: Vec<String> = change
+                .fields
+                .iter()
+                .map(|(key, from, to)| match from.as_str() {
+                    "" => format!("{key}: {to}"),
+                    from => format!("{key}: {from} -> {to}"),
+                })
+                .collect();
+            let quote = format!("{} {}", change.method, fields.join("; "));
+            Some(line("audit log", &crate::signals::quotable(&quote)))
+        }
+        Body::Sample(sample) => {
+            Some(line("monitor", &format!("{} {:?} {}", sample.metric, sample.value, sample.unit)))
+        }
+        _ => None,
+    }
+}

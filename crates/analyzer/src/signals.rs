@@ -1,0 +1,325 @@
+//! One search for everything that matters in a text: all registered log signals, the start-up
+//! markers, access lines.
+
+use std::borrow::Cow;
+
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
+use regex::Regex;
+use shakedown_core::signal::{Emitter, LogSignal};
+
+use crate::entry::{Entry, LogName, Origin, Severity};
+use crate::startup::{Marker, Markers};
+
+/// Words with which a line says that its application goes on without.
+const TOLERANT: [&str; 16] = [
+    "non-critical",
+    "non critical",
+    "not critical",
+    "not required",
+    "ptional", // optional, Optional
+    "raceful degradation",
+    "racefully degrad",
+    "ontinuing without",
+    "ontinuing anyway",
+    "ontinue without",
+    "using fallback",
+    "falling back",
+    "Falling back",
+    "as fallback",
+    "in-memory",
+    "not available - install",
+];
+
+/// What a test runner prints: such text never supports a cause.
+const TEST_TALK: [&str; 5] =
+    ["::test_", "AssertionError: assert", "short test summary info", "E       ", "/pytest"];
+
+/// A pattern of the configuration or of a signal that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PatternError {
+    /// No regular expression.
+    #[error("`{of}`: the pattern `{pattern}` is no regular expression")]
+    Pattern {
+        /// The signal or the key of the start-up table.
+        of: String,
+        /// The pattern.
+        pattern: String,
+        /// Why.
+        source: regex::Error,
+    },
+    /// A marker that every line might match.
+    #[error(
+        "`{of}`: the pattern `{pattern}` needs a plain text of at least six bytes outside its groups"
+    )]
+    NoLiteral {
+        /// The key of the start-up table.
+        of: String,
+        /// The pattern.
+        pattern: String,
+    },
+    /// The literals do not fit one automaton.
+    #[error("the signals' literals do not fit one automaton")]
+    Automaton(#[from] aho_corasick::BuildError),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Use {
+    Signal(usize),
+    Marker(usize),
+    Access,
+}
+
+/// The compiled search.
+#[derive(Debug)]
+pub struct Search {
+    automaton: AhoCorasick,
+    uses: Vec<Use>,
+    literals: Vec<String>,
+    signals: Vec<(&'static LogSignal, Option<Regex>)>,
+    markers: Markers,
+    access: Regex,
+}
+
+/// A signal found in an entry.
+#[derive(Debug)]
+pub struct Found<'s, 'a> {
+    /// Its index in [`Search::signal`].
+    pub signal: usize,
+    /// The line of the message that holds it; of a traceback also its last line, which names the
+    /// exception.
+    pub line: Cow<'a, str>,
+    /// What its pattern captured.
+    pub captured: Vec<(&'s str, &'a str)>,
+    /// Whether the entry says that the application goes on without.
+    pub tolerated: bool,
+}
+
+/// An answer in an access line of the application's server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AccessLine<'a> {
+    /// The path, without its query.
+    pub path: &'a str,
+    /// Whether it was a WebSocket handshake.
+    pub websocket: bool,
+    /// The status; 101 for an accepted WebSocket.
+    pub status: u16,
+}
+
+/// What an entry states.
+#[derive(Debug, Default)]
+pub struct Findings<'s, 'a> {
+    /// The signals, at most one per kind.
+    pub signals: Vec<Found<'s, 'a>>,
+    /// The start-up markers.
+    pub marks: Vec<Marker<'a>>,
+    /// The access line.
+    pub access: Option<AccessLine<'a>>,
+}
+
+impl Search {
+    /// Compiles `signals` and `markers` into one search.
+    ///
+    /// # Errors
+    ///
+    /// [`PatternError`] for a pattern that is none.
+    pub fn new(
+        signals: impl IntoIterator<Item = &'static LogSignal>,
+        markers: Markers,
+    ) -> Result<Self, PatternError> {
+        let mut signals: Vec<&LogSignal> = signals.into_iter().collect();
+        signals.sort_by_key(|signal| signal.id);
+        signals.dedup_by_key(|signal| signal.id);
+        let mut uses = Vec::new();
+        let mut literals: Vec<String> = Vec::new();
+        let mut compiled = Vec::with_capacity(signals.len());
+        for (index, signal) in signals.into_iter().enumerate() {
+            for literal in signal.any {
+                literals.push((*literal).to_owned());
+                uses.push(Use::Signal(index));
+            }
+            let capture = signal.capture.map(|pattern| {
+                Regex::new(pattern).map_err(|source| PatternError::Pattern {
+                    of: signal.id.to_owned(),
+                    pattern: pattern.to_owned(),
+                    source,
+                })
+            });
+            compiled.push((signal, capture.transpose()?));
+        }
+        for (index, literal) in markers.literals().enumerate() {
+            literals.push(literal.to_owned());
+            uses.push(Use::Marker(index));
+        }
+        for literal in [" HTTP/1.1\" ", " HTTP/1.0\" ", " HTTP/2\" ", "\"WebSocket /"] {
+            literals.push(literal.to_owned());
+            uses.push(Use::Access);
+        }
+        let automaton = AhoCorasick::builder()
+            .match_kind(MatchKind::Standard)
+            .kind(Some(AhoCorasickKind::DFA))
+            .build(&literals)?;
+        let access = Regex::new(
+            r#""(?:[A-Z]{3,7} (?P<path>[^\s?"]*)\S* HTTP/[0-9.]+" (?P<status>[1-5][0-9]{2})|WebSocket (?P<ws>[^\s?"]*)[^\s"]*" (?P<wstatus>[1-5][0-9]{2}|\[accepted\]))"#,
+        )
+        .expect("a constant pattern");
+        Ok(Self { automaton, uses, literals, signals: compiled, markers, access })
+    }
+
+    /// A signal by its index.
+    pub fn signal(&self, index: usize) -> &'static LogSignal {
+        self.signals[index].0
+    }
+
+    /// What `message`, the words of `entry`, states.
+    pub fn look<'a>(&self, entry: &Entry<'_>, message: &'a str) -> Findings<'_, 'a> {
+        let mut findings = Findings::default();
+        if message.is_empty() || entry.origin == Origin::TestResult || entry.audit.is_some() {
+            return findings;
+        }
+        let mut seen: Vec<(usize, usize)> = Vec::new();
+        let mut access = false;
+        for hit in self.automaton.find_overlapping_iter(message) {
+            let literal = hit.pattern().as_usize();
+            match self.uses[literal] {
+                Use::Access => access = true,
+                Use::Signal(_) | Use::Marker(_) => {
+                    if !seen.iter().any(|(before, _)| *before == literal) {
+                        seen.push((literal, hit.start()));
+                    }
+                }
+            }
+        }
+        if access {
+            findings.access = self.access_line(message);
+        }
+        if seen.is_empty() || TEST_TALK.iter().any(|talk| message.contains(talk)) {
+            return findings;
+        }
+        seen.sort_unstable();
+        let mut tolerated: Option<bool> = None;
+        for (literal, start) in seen {
+            match self.uses[literal] {
+                Use::Marker(index) => findings.marks.extend(self.markers.read(index, message)),
+                Use::Signal(index) => {
+                    if let Some(mut found) = self.signal_at(index, entry, message, start) {
+                        found.tolerated = *tolerated.get_or_insert_with(|| {
+                            TOLERANT.iter().any(|words| message.contains(words))
+                        });
+                        self.keep_best(&mut findings.signals, found);
+                    }
+                }
+                Use::Access => {}
+            }
+        }
+        findings
+    }
+
+    /// One line states one fact of a kind: the weightier signal stays.
+    fn keep_best<'s, 'a>(&'s self, signals: &mut Vec<Found<'s, 'a>>, found: Found<'s, 'a>) {
+        let kind = self.signal(found.signal).kind;
+        let same = |other: &Found<'_, '_>| self.signal(other.signal).kind == kind;
+        match signals.iter().position(same) {
+            None => signals.push(found),
+            Some(at) => {
+                let rank = |found: &Found<'_, '_>| {
+                    let signal = self.signal(found.signal);
+                    (signal.weight, std::cmp::Reverse(signal.id))
+                };
+                if rank(&found) > rank(&signals[at]) {
+                    signals[at] = found;
+                }
+            }
+        }
+    }
+
+    fn signal_at<'a>(
+        &self,
+        index: usize,
+        entry: &Entry<'_>,
+        message: &'a str,
+        start: usize,
+    ) -> Option<Found<'_, 'a>> {
+        let (signal, capture) = &self.signals[index];
+        let platform = matches!(entry.log, LogName::System | LogName::Requests);
+        let admitted = match signal.from {
+            Emitter::Any => true,
+            Emitter::Platform => platform || entry.log == LogName::Other,
+            Emitter::Application => !platform,
+        };
+        let quiet = matches!(entry.severity, Severity::Debug | Severity::Info | Severity::Notice);
+        if !admitted
+            || (quiet && !signal.any_level && !platform)
+            || !signal.all.iter().all(|literal| message.contains(literal))
+            || signal.unless.iter().any(|literal| message.contains(literal))
+        {
+            return None;
+        }
+        let mut captured = Vec::new();
+        if let Some(pattern) = capture {
+            let groups = pattern.captures(message)?;
+            for name in pattern.capture_names().flatten() {
+                if let Some(value) = groups.name(name) {
+                    captured.push((name, value.as_str()));
+                }
+            }
+        }
+        Some(Found { signal: index, line: telling_line(message, start), captured, tolerated: false })
+    }
+
+    fn access_line<'a>(&self, message: &'a str) -> Option<AccessLine<'a>> {
+        let groups = self.access.captures(message)?;
+        if let Some(path) = groups.name("ws") {
+            let status = groups.name("wstatus")?.as_str().parse().unwrap_or(101);
+            return Some(AccessLine { path: path.as_str(), websocket: true, status });
+        }
+        let status = groups.name("status")?.as_str().parse().ok()?;
+        Some(AccessLine { path: groups.name("path")?.as_str(), websocket: false, status })
+    }
+
+    /// The literals that are searched, for documentation and tests.
+    pub fn literals(&self) -> impl Iterator<Item = &str> {
+        self.literals.iter().map(String::as_str)
+    }
+}
+
+/// The line of `message` that holds the byte `at`, trimmed.
+pub(crate) fn line_at(message: &str, at: usize) -> &str {
+    let start = message[..at].rfind('\n').map_or(0, |n| n + 1);
+    let end = message[at..].find('\n').map_or(message.len(), |n| at + n);
+    message[start..end].trim()
+}
+
+/// The line that holds the byte `at`, with the exception's own line where it only names a frame.
+fn telling_line(message: &str, at: usize) -> Cow<'_, str> {
+    let line = line_at(message, at);
+    let last = message.trim_end().rsplit('\n').map(str::trim).find(|line| {
+        !line.is_empty() && !line.starts_with("(Background on this error")
+    });
+    match last {
+        Some(last) if line.starts_with("Traceback (most recent") => Cow::Borrowed(last),
+        Some(last) if line.starts_with("File \"") && last != line => {
+            Cow::Owned(format!("{line}: {last}"))
+        }
+        _ => Cow::Borrowed(line),
+    }
+}
+
+/// `text` fit to be quoted: redacted, sanitized, at most 300 bytes of it.
+pub(crate) fn quotable(text: &str) -> String {
+    const LONGEST: usize = 300;
+    let mut end = text.len().min(LONGEST * 2);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let redacted = shakedown_core::Redactor::default();
+    let redacted = redacted.redact(&text[..end]);
+    let clean: Cow<'_, str> = shakedown_core::redact::sanitize(&redacted);
+    let mut end = clean.len().min(LONGEST);
+    while !clean.is_char_boundary(end) {
+        end -= 1;
+    }
+    let cut = end < clean.len() || text.len() > LONGEST * 2;
+    let clean = clean[..end].replace(['\n', '\t'], " ");
+    if cut { format!("{}…", clean.trim()) } else { clean.trim().to_owned() }
+}

@@ -1,0 +1,252 @@
+//! Which lines mark a start-up: those every server and Cloud Run write, and the configured ones.
+
+use regex::Regex;
+use shakedown_core::StartupConfig;
+
+use crate::signals::PatternError;
+
+/// What a marker line says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// The platform starts an instance.
+    Instance,
+    /// The server's first line.
+    Server,
+    /// A worker boots.
+    Worker,
+    /// The server's process is up.
+    Process,
+    /// The application's start-up is awaited.
+    Waiting,
+    /// The application's own sequence begins.
+    Begun,
+    /// A phase begins.
+    PhaseStarted,
+    /// A phase is complete.
+    PhaseCompleted,
+    /// An error message that names the limit it claims.
+    ClaimedTimeout,
+    /// A phase failed.
+    PhaseFailed,
+    /// The start-up failed.
+    Failed,
+    /// The worker died while it booted.
+    ImportDeath,
+    /// The start-up is complete.
+    Completed,
+    /// The server says with which code its worker exited.
+    WorkerExit,
+    /// The platform says with which code the container exited.
+    ContainerExit,
+    /// The process was killed by a signal.
+    Killed,
+    /// Somebody asked it to stop.
+    Stop,
+}
+
+/// A marker found in a message.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Marker<'a> {
+    /// What it says.
+    pub role: Role,
+    /// The phase, in the spelling of the configuration.
+    pub phase: Option<String>,
+    /// A number it carries: a duration in seconds, an exit code, a signal.
+    pub number: Option<f64>,
+    /// The line.
+    pub line: &'a str,
+}
+
+#[derive(Debug)]
+struct Pattern {
+    literal: String,
+    role: Role,
+    regex: Option<Regex>,
+}
+
+/// The compiled markers.
+#[derive(Debug)]
+pub struct Markers {
+    patterns: Vec<Pattern>,
+    phases: Vec<String>,
+}
+
+/// What gunicorn, uvicorn, other servers and Cloud Run write: literal, role, pattern of a number.
+const COMMON: &[(&str, Role, Option<&str>)] = &[
+    ("Starting new instance. Reason:", Role::Instance, None),
+    ("Starting gunicorn ", Role::Server, None),
+    ("Booting worker with pid", Role::Worker, None),
+    ("Started server process [", Role::Process, None),
+    ("Waiting for application startup.", Role::Waiting, None),
+    ("Application startup complete.", Role::Completed, None),
+    ("Uvicorn running on ", Role::Completed, None),
+    ("Application startup failed. Exiting.", Role::Failed, None),
+    ("Exception in worker process", Role::ImportDeath, None),
+    ("Error loading ASGI app.", Role::ImportDeath, None),
+    ("Worker failed to boot.", Role::Failed, None),
+    ("App failed to load.", Role::ImportDeath, None),
+    (
+        "Worker (pid:",
+        Role::WorkerExit,
+        Some(r"Worker \(pid:\d+\) exited with code (?P<number>-?\d+)"),
+    ),
+    (
+        "Container called exit(",
+        Role::ContainerExit,
+        Some(r"Container called exit\((?P<number>-?\d+)\)"),
+    ),
+    ("Container terminated on signal ", Role::Killed, Some(r"on signal (?P<number>\d+)")),
+    ("was sent SIGKILL!", Role::Killed, None),
+    ("was sent SIGTERM!", Role::Stop, None),
+    ("Handling signal: term", Role::Stop, None),
+    ("Shutting down user disabled instance", Role::Stop, None),
+    ("STARTUP TCP probe failed", Role::Failed, None),
+    ("STARTUP HTTP probe failed", Role::Failed, None),
+    ("STARTUP GRPC probe failed", Role::Failed, None),
+    ("Container failed to start.", Role::Failed, None),
+    // Next.js; Node servers; Spring Boot; PostgreSQL
+    ("Ready in ", Role::Completed, Some(r"^\W*Ready in (?P<number>[\d.]+) ?m?s")),
+    (
+        "istening on ",
+        Role::Completed,
+        Some(r"(?i)(?:server|app|api|http)\b.{0,30} listening on \S*?(?P<number>\d{2,5})\b"),
+    ),
+    ("JVM running for", Role::Completed, Some(r"Started \w+ in (?P<number>[\d.]+) seconds")),
+    ("database system is ready to accept connections", Role::Completed, None),
+];
+
+impl Markers {
+    /// The common markers and those of `config`.
+    ///
+    /// # Errors
+    ///
+    /// [`PatternError`] for a pattern that is none, or that has no literal to search for.
+    pub fn new(config: &StartupConfig) -> Result<Self, PatternError> {
+        let mut patterns = Vec::new();
+        for (literal, role, number) in COMMON {
+            let regex = number.map(|number| Regex::new(number).expect("a constant pattern"));
+            patterns.push(Pattern { literal: (*literal).to_owned(), role: *role, regex });
+        }
+        let configured = [
+            ("begun", Role::Begun, &config.begun),
+            ("phase_started", Role::PhaseStarted, &config.phase_started),
+            ("phase_completed", Role::PhaseCompleted, &config.phase_completed),
+            ("phase_failed", Role::PhaseFailed, &config.phase_failed),
+            ("completed", Role::Completed, &config.completed),
+            ("failed", Role::Failed, &config.failed),
+            ("claimed_timeout", Role::ClaimedTimeout, &config.claimed_timeout),
+        ];
+        for (key, role, list) in configured {
+            for pattern in list {
+                let of = format!("startup.{key}");
+                let literal = literal_of(pattern).ok_or_else(|| PatternError::NoLiteral {
+                    of: of.clone(),
+                    pattern: pattern.clone(),
+                })?;
+                let regex = Regex::new(pattern).map_err(|source| PatternError::Pattern {
+                    of,
+                    pattern: pattern.clone(),
+                    source,
+                })?;
+                patterns.push(Pattern { literal, role, regex: Some(regex) });
+            }
+        }
+        Ok(Self { patterns, phases: config.phases.clone() })
+    }
+
+    /// The literals to search for, by index.
+    pub(crate) fn literals(&self) -> impl Iterator<Item = &str> {
+        self.patterns.iter().map(|pattern| pattern.literal.as_str())
+    }
+
+    /// What the marker `index`, whose literal occurs in `message`, says.
+    pub(crate) fn read<'a>(&self, index: usize, message: &'a str) -> Option<Marker<'a>> {
+        let Pattern { literal, role, regex } = &self.patterns[index];
+        let at = message.find(literal.as_str())?;
+        let mut marker = Marker {
+            role: *role,
+            phase: None,
+            number: None,
+            line: crate::signals::line_at(message, at),
+        };
+        let Some(regex) = regex else { return Some(marker) };
+        let groups = regex.captures(message)?;
+        if let Some(phase) = groups.name("phase") {
+            let known = self.phases.iter().find(|known| known.eq_ignore_ascii_case(phase.as_str()));
+            // A phase of another name is another application's, or a heading: no marker.
+            marker.phase = Some(known?.clone());
+        }
+        let number = groups.name("number").or_else(|| groups.name("seconds"));
+        marker.number = number.and_then(|number| number.as_str().parse().ok());
+        Some(marker)
+    }
+}
+
+/// The longest plain text of a pattern that every match must hold, at least six bytes.
+fn literal_of(pattern: &str) -> Option<String> {
+    let mut best = String::new();
+    let mut run = String::new();
+    let mut depth = 0_u32;
+    let mut class = false;
+    let mut chars = pattern.chars().peekable();
+    let flush = |run: &mut String, best: &mut String| {
+        if run.len() > best.len() {
+            best.clone_from(run);
+        }
+        run.clear();
+    };
+    while let Some(c) = chars.next() {
+        let plain = match c {
+            '\\' => match chars.next() {
+                Some(escaped) if !escaped.is_alphanumeric() => Some(escaped),
+                _ => None,
+            },
+            '[' if !class => {
+                class = true;
+                None
+            }
+            ']' if class => {
+                class = false;
+                None
+            }
+            '(' if !class => {
+                depth += 1;
+                None
+            }
+            ')' if !class => {
+                depth = depth.saturating_sub(1);
+                None
+            }
+            '|' if !class && depth == 0 => return None,
+            '.' | '+' | '^' | '$' | '{' | '}' | '|' | '*' | '?' => None,
+            plain => Some(plain),
+        };
+        let optional = matches!(chars.peek(), Some('?' | '*' | '{'));
+        match plain {
+            Some(plain) if depth == 0 && !class && !optional => run.push(plain),
+            _ => flush(&mut run, &mut best),
+        }
+    }
+    flush(&mut run, &mut best);
+    (best.len() >= 6).then_some(best)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_literal_of_a_pattern_is_one_every_match_holds() {
+        assert_eq!(
+            literal_of(r"PHASE FAILED: (?P<phase>\w+) - ").as_deref(),
+            Some("PHASE FAILED: ")
+        );
+        assert_eq!(literal_of(r"(?:abcdefgh)?\d+ started ok").as_deref(), Some(" started ok"));
+        assert_eq!(literal_of(r"phases?: \d"), None);
+        assert_eq!(literal_of(r"one thing|another"), None);
+        assert_eq!(
+            literal_of(r"timeout after (?P<seconds>[\d.]+)s").as_deref(),
+            Some("timeout after ")
+        );
+    }
+}

@@ -1,0 +1,553 @@
+//! The bounded store of decisive entries: what is kept of a log of any length.
+//!
+//! Counts are exact. Of the lines themselves the first and the last few per service, instance and
+//! kind are kept, by time and never by the order of calls, so that the result does not depend on
+//! the order of entries or on which worker saw them. Where a bound was reached, the coverage says
+//! so ([`Collected::approximated`]).
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use shakedown_core::attempt::{Held, Quote, RequestKind, Tally, Traffic};
+
+use crate::entry::{Entry, EntrySink, FileId, LogName, Origin, PayloadKind, Severity};
+use crate::read::audit::Audit;
+use crate::signals::{Search, quotable};
+use crate::startup::{Role, Sign, Timeline};
+
+/// First and last lines kept per service, instance and signal.
+const KEEP: usize = 6;
+/// Instances told apart per service.
+const INSTANCES: usize = 1024;
+/// Signs kept per instance, first and last.
+const SIGNS: usize = 256;
+/// Entry times kept per instance: the earliest.
+const TIMES: usize = 1024;
+/// Paths told apart per service.
+const PATHS: usize = 256;
+/// Administrative calls kept per service, first and last.
+const CALLS: usize = 128;
+
+/// How a file is called in a quote's source.
+pub type SourceName<'n> = dyn Fn(FileId) -> String + 'n;
+
+/// A line that states a fact.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Line {
+    /// When.
+    pub at: Option<Timestamp>,
+    /// Its place, for lines without a time; 0 for the others.
+    pub order: u64,
+    /// The words.
+    pub text: String,
+    /// The entry's id.
+    pub insert_id: String,
+    /// The file, for lines without an id also the byte.
+    pub file: FileId,
+    /// The first byte of the entry.
+    pub offset: u64,
+    /// The revision.
+    pub revision: String,
+    /// The level.
+    pub severity: Severity,
+    /// What the signal's pattern captured.
+    pub captured: Vec<(String, String)>,
+    /// The line says that the application goes on without.
+    pub tolerated: bool,
+}
+
+/// The first and the last few of many, by their own order.
+#[derive(Clone, Debug)]
+pub struct Bounded<T> {
+    items: Vec<T>,
+    keep: usize,
+    /// Whether any were let go.
+    pub dropped: bool,
+}
+
+impl<T: Ord> Bounded<T> {
+    fn new(keep: usize) -> Self {
+        Self { items: Vec::new(), keep, dropped: false }
+    }
+
+    fn push(&mut self, item: T) {
+        self.items.push(item);
+        if self.items.len() >= self.keep * 8 {
+            self.shrink();
+        }
+    }
+
+    fn shrink(&mut self) {
+        self.items.sort_unstable();
+        self.items.dedup();
+        let surplus = self.items.len().saturating_sub(self.keep * 2);
+        if surplus > 0 {
+            self.items.drain(self.keep..self.keep + surplus);
+            self.dropped = true;
+        }
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.dropped |= other.dropped;
+        for item in other.items {
+            self.push(item);
+        }
+    }
+
+    /// What was kept, in order.
+    pub fn into_sorted(mut self) -> Vec<T> {
+        self.shrink();
+        self.items
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct Counted {
+    count: u64,
+    first: Option<Timestamp>,
+    last: Option<Timestamp>,
+}
+
+impl Counted {
+    fn add(&mut self, count: u64, first: Option<Timestamp>, last: Option<Timestamp>) {
+        self.count += count;
+        self.first = self.first.into_iter().chain(first).min();
+        self.last = self.last.into_iter().chain(last).max();
+    }
+}
+
+#[derive(Debug, Default)]
+struct Instance {
+    signs: Vec<SignKey>,
+    times: Vec<i64>,
+    lines: BTreeMap<usize, Bounded<Line>>,
+}
+
+/// A sign with the order it is kept by.
+#[derive(Clone, Debug, PartialEq)]
+struct SignKey(Sign, Line);
+
+impl Eq for SignKey {}
+
+impl PartialOrd for SignKey {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for SignKey {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        let key = |sign: &Self| (sign.0.at, sign.0.order, sign.0.role);
+        key(self).cmp(&key(other)).then_with(|| self.1.cmp(&other.1))
+    }
+}
+
+#[derive(Debug, Default)]
+struct Service {
+    held: Held,
+    classified_errors: u64,
+    instances: HashMap<(String, String), Instance>,
+    tallies: BTreeMap<usize, Counted>,
+    traffic: BTreeMap<TrafficKey, (Counted, Option<Line>)>,
+    calls: Vec<(Line, Audit)>,
+    tests: Counted,
+    folded: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct TrafficKey {
+    request: RequestKind,
+    access: bool,
+    status: u16,
+    path: String,
+}
+
+/// Collects what matters of every entry it is given.
+pub struct Collector {
+    search: Arc<Search>,
+    services: HashMap<String, Service>,
+    untimed: bool,
+}
+
+impl std::fmt::Debug for Collector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Collector").field("services", &self.services.len()).finish_non_exhaustive()
+    }
+}
+
+/// All that was collected about one service.
+#[derive(Debug)]
+pub struct Collected {
+    /// The service.
+    pub service: String,
+    /// What is held.
+    pub held: Held,
+    /// Entries at ERROR and above in which no signal and no marker was found.
+    pub unclassified_errors: u64,
+    /// Whether a bound was reached.
+    pub approximated: bool,
+    /// Signal, instance, lines.
+    pub lines: Vec<(usize, String, Vec<Line>)>,
+    /// How often each signal was seen.
+    pub tallies: Vec<(usize, Tally)>,
+    /// The answers.
+    pub traffic: Vec<Traffic>,
+    /// Revision, instance, its signs.
+    pub timelines: Vec<(String, String, Timeline)>,
+    /// The administrative calls.
+    pub calls: Vec<(Line, Audit)>,
+    /// Failures of tests: how many, first, last.
+    pub tests: (u64, Option<Timestamp>, Option<Timestamp>),
+}
+
+impl Collector {
+    /// A collector for one worker.
+    pub fn new(search: Arc<Search>) -> Self {
+        Self { search, services: HashMap::new(), untimed: false }
+    }
+
+    /// What was collected, by service.
+    pub fn finish(self, names: &SourceName<'_>) -> Vec<Collected> {
+        let search = self.search;
+        let mut services: Vec<_> = self.services.into_iter().collect();
+        services.sort_by(|a, b| a.0.cmp(&b.0));
+        services.into_iter().map(|(name, service)| service.finish(name, &search, names)).collect()
+    }
+}
+
+/// A quote's source: the file, and the entry's id or else its byte.
+pub fn source(names: &SourceName<'_>, line: &Line) -> String {
+    let file = names(line.file);
+    if line.insert_id.is_empty() {
+        format!("{file}@{}", line.offset)
+    } else {
+        format!("{file}#{}", line.insert_id)
+    }
+}
+
+fn line_of(entry: &Entry<'_>, text: &str) -> Line {
+    Line {
+        at: entry.time,
+        order: if entry.time.is_none() { entry.location.offset } else { 0 },
+        text: quotable(text),
+        insert_id: quotable(entry.insert_id),
+        file: entry.location.file,
+        offset: entry.location.offset,
+        revision: entry.revision.to_owned(),
+        severity: entry.severity,
+        captured: Vec::new(),
+        tolerated: false,
+    }
+}
+
+impl EntrySink for Collector {
+    fn entry(&mut self, entry: &Entry<'_>) {
+        let search = Arc::clone(&self.search);
+        let named;
+        let name = if entry.service.is_empty() {
+            named = service_of_call(entry);
+            named.as_str()
+        } else {
+            entry.service
+        };
+        if !self.services.contains_key(name) {
+            self.services.insert(name.to_owned(), Service::default());
+        }
+        let Some(service) = self.services.get_mut(name) else { return };
+        self.untimed |= entry.time.is_none();
+        service.take(entry, &search);
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.untimed |= other.untimed;
+        for (name, theirs) in other.services {
+            match self.services.entry(name) {
+                std::collections::hash_map::Entry::Vacant(vacant) => {
+                    vacant.insert(theirs);
+                }
+                std::collections::hash_map::Entry::Occupied(mut ours) => {
+                    ours.get_mut().merge(theirs)
+                }
+            }
+        }
+    }
+}
+
+/// The service an administrative call is about, out of its resource's name.
+fn service_of_call(entry: &Entry<'_>) -> String {
+    let Some(call) = &entry.audit else { return String::new() };
+    let mut parts = call.resource.split('/');
+    while let Some(part) = parts.next() {
+        if part == "services" {
+            return parts.next().unwrap_or_default().to_owned();
+        }
+    }
+    String::new()
+}
+
+impl Service {
+    fn take(&mut self, entry: &Entry<'_>, search: &Search) {
+        let repeat = entry.repeat.max(1);
+        let error = entry.severity >= Severity::Error;
+        self.hold(entry, repeat, error);
+        if entry.origin == Origin::TestResult {
+            self.tests.add(repeat, entry.time, entry.time);
+            return;
+        }
+        if let Some(audit) = &entry.audit {
+            self.calls.push((line_of(entry, &audit.status_message), audit.clone()));
+            if self.calls.len() > CALLS * 8 {
+                self.shrink_calls();
+            }
+            return;
+        }
+        let found = search.look(entry, &entry.message);
+        self.answer(entry, found.access);
+        if error && (!found.signals.is_empty() || !found.marks.is_empty() || entry.http.is_some()) {
+            self.classified_errors += repeat;
+        }
+        if entry.origin == Origin::Summary {
+            // A summary's words have no moment: they are counted and kept, and no start-up is read
+            // out of them.
+            for hit in &found.signals {
+                self.tallies.entry(hit.signal).or_default().add(repeat, entry.time, entry.time);
+            }
+        }
+        self.remember(entry, &found);
+    }
+
+    fn hold(&mut self, entry: &Entry<'_>, repeat: u64, error: bool) {
+        let held = &mut self.held;
+        held.from = held.from.into_iter().chain(entry.time).min();
+        held.to = held.to.into_iter().chain(entry.time).max();
+        if entry.completes {
+            // Its copy without words was counted.
+            held.without_payload = held.without_payload.saturating_sub(repeat);
+            return;
+        }
+        held.entries += repeat;
+        held.errors += if error { repeat } else { 0 };
+        if entry.payload == PayloadKind::None {
+            held.without_payload += repeat;
+        }
+        let platform =
+            matches!(entry.log, LogName::System | LogName::AuditActivity | LogName::AuditSystem);
+        if !platform && entry.audit.is_none() {
+            held.own += repeat;
+        }
+    }
+
+    fn remember(&mut self, entry: &Entry<'_>, found: &crate::signals::Findings<'_, '_>) {
+        let known = self.instances.len();
+        let key = (entry.revision.to_owned(), entry.instance.to_owned());
+        let instance = if known >= INSTANCES && !self.instances.contains_key(&key) {
+            self.folded = true;
+            self.instances.entry(Default::default()).or_default()
+        } else {
+            self.instances.entry(key).or_default()
+        };
+        // The silence before a failure is the application's: requests are the platform's lines.
+        let spoke = entry.http.is_none() && entry.log != LogName::System;
+        if let Some(time) = entry.time.filter(|_| spoke) {
+            instance.times.push(time.as_microsecond());
+            if instance.times.len() >= TIMES * 2 {
+                shrink_times(&mut instance.times);
+            }
+        }
+        if entry.origin == Origin::Log {
+            for mark in &found.marks {
+                let line = line_of(entry, mark.line);
+                let sign = Sign {
+                    at: entry.time,
+                    order: line.order,
+                    role: mark.role,
+                    phase: mark.phase.clone(),
+                    number: mark.number,
+                    quote: Quote { at: entry.time, source: String::new(), text: line.text.clone() },
+                    timeout: mark.role >= Role::ClaimedTimeout && says_timeout(mark.line),
+                };
+                instance.signs.push(SignKey(sign, line));
+            }
+            if instance.signs.len() >= SIGNS * 8 {
+                shrink_signs(&mut instance.signs);
+            }
+        }
+        for hit in &found.signals {
+            let mut line = line_of(entry, &hit.line);
+            line.captured = hit
+                .captured
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), quotable(value)))
+                .collect();
+            line.tolerated = hit.tolerated;
+            instance.lines.entry(hit.signal).or_insert_with(|| Bounded::new(KEEP)).push(line);
+            if entry.origin == Origin::Log {
+                self.tallies.entry(hit.signal).or_default().add(
+                    entry.repeat.max(1),
+                    entry.time,
+                    entry.time,
+                );
+            }
+        }
+    }
+
+    fn answer(&mut self, entry: &Entry<'_>, access: Option<crate::signals::AccessLine<'_>>) {
+        let (path, status, websocket, access) = match (&entry.http, access) {
+            (Some(http), _) if http.status > 0 => (http.path(), http.status, false, false),
+            (_, Some(line)) => (line.path, line.status, line.websocket, true),
+            _ => return,
+        };
+        let request = if websocket { RequestKind::Websocket } else { request_kind(path) };
+        let mut key = TrafficKey { request, access, status, path: quotable(path) };
+        if self.traffic.len() >= PATHS && !self.traffic.contains_key(&key) {
+            key.path = String::new();
+        }
+        let (counted, sample) = self.traffic.entry(key).or_default();
+        counted.add(entry.repeat.max(1), entry.time, entry.time);
+        let words = match &entry.http {
+            Some(http) if entry.message.is_empty() => format!("{} {path} {status}", http.method),
+            Some(http) => format!("{} {path} {status}: {}", http.method, entry.message),
+            None => entry.message.to_string(),
+        };
+        let line = line_of(entry, words.trim());
+        if sample.as_ref().is_none_or(|sample| line < *sample) {
+            *sample = Some(line);
+        }
+    }
+
+    fn shrink_calls(&mut self) {
+        self.calls.sort_by(|a, b| a.0.cmp(&b.0));
+        let surplus = self.calls.len().saturating_sub(CALLS * 2);
+        if surplus > 0 {
+            self.calls.drain(CALLS..CALLS + surplus);
+        }
+    }
+
+    fn merge(&mut self, other: Self) {
+        let (held, theirs) = (&mut self.held, other.held);
+        held.entries += theirs.entries;
+        held.without_payload += theirs.without_payload;
+        held.errors += theirs.errors;
+        held.own += theirs.own;
+        held.cut |= theirs.cut;
+        held.from = held.from.into_iter().chain(theirs.from).min();
+        held.to = held.to.into_iter().chain(theirs.to).max();
+        self.classified_errors += other.classified_errors;
+        self.folded |= other.folded;
+        self.tests.add(other.tests.count, other.tests.first, other.tests.last);
+        for (key, theirs) in other.instances {
+            let ours = self.instances.entry(key).or_default();
+            ours.signs.extend(theirs.signs);
+            if ours.signs.len() >= SIGNS * 8 {
+                shrink_signs(&mut ours.signs);
+            }
+            ours.times.extend(theirs.times);
+            shrink_times(&mut ours.times);
+            for (signal, lines) in theirs.lines {
+                ours.lines.entry(signal).or_insert_with(|| Bounded::new(KEEP)).merge(lines);
+            }
+        }
+        for (signal, theirs) in other.tallies {
+            self.tallies.entry(signal).or_default().add(theirs.count, theirs.first, theirs.last);
+        }
+        for (key, (theirs, sample)) in other.traffic {
+            let ours = self.traffic.entry(key).or_default();
+            ours.0.add(theirs.count, theirs.first, theirs.last);
+            ours.1 = ours.1.take().into_iter().chain(sample).min();
+        }
+        self.calls.extend(other.calls);
+    }
+
+    fn finish(mut self, service: String, search: &Search, names: &SourceName<'_>) -> Collected {
+        let mut approximated = self.folded;
+        let mut lines = Vec::new();
+        let mut timelines = Vec::new();
+        let mut instances: Vec<_> = std::mem::take(&mut self.instances).into_iter().collect();
+        instances.sort_by(|a, b| a.0.cmp(&b.0));
+        for ((revision, name), mut instance) in instances {
+            shrink_signs(&mut instance.signs);
+            shrink_times(&mut instance.times);
+            for (signal, kept) in std::mem::take(&mut instance.lines) {
+                approximated |= kept.dropped;
+                lines.push((signal, name.clone(), kept.into_sorted()));
+            }
+            let signs = instance.signs.into_iter().map(|SignKey(mut sign, line)| {
+                sign.quote.source = source(names, &line);
+                sign
+            });
+            let signs = signs.collect();
+            timelines.push((revision, name, Timeline { signs, times: instance.times }));
+        }
+        lines.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+        self.shrink_calls();
+        let tallies = self.tallies.into_iter().map(|(index, counted)| {
+            let signal = search.signal(index);
+            let (signal, fact) = (signal.id.to_owned(), signal.kind.to_owned());
+            let Counted { count, first, last } = counted;
+            (index, Tally { signal, fact, count, first, last })
+        });
+        let traffic = self.traffic.into_iter().map(|(key, (counted, sample))| Traffic {
+            request: key.request,
+            path: key.path,
+            access: key.access,
+            status: key.status,
+            count: counted.count,
+            first: counted.first,
+            last: counted.last,
+            quote: sample.map_or_else(Quote::default, |line| Quote {
+                at: line.at,
+                source: source(names, &line),
+                text: line.text,
+            }),
+        });
+        Collected {
+            unclassified_errors: self.held.errors.saturating_sub(self.classified_errors),
+            service,
+            approximated,
+            lines,
+            tallies: tallies.collect(),
+            traffic: traffic.collect(),
+            timelines,
+            calls: self.calls,
+            tests: (self.tests.count, self.tests.first, self.tests.last),
+            held: self.held,
+        }
+    }
+}
+
+fn shrink_times(times: &mut Vec<i64>) {
+    times.sort_unstable();
+    times.dedup();
+    times.truncate(TIMES);
+}
+
+fn shrink_signs(signs: &mut Vec<SignKey>) {
+    signs.sort_unstable();
+    signs.dedup();
+    let surplus = signs.len().saturating_sub(SIGNS * 2);
+    if surplus > 0 {
+        signs.drain(SIGNS..SIGNS + surplus);
+    }
+}
+
+fn says_timeout(line: &str) -> bool {
+    let line = line.to_ascii_lowercase();
+    line.contains("timeout") || line.contains("timed out") || line.contains("deadline exceeded")
+}
+
+/// What a path asks for, by its segments.
+fn request_kind(path: &str) -> RequestKind {
+    const HEALTH: [&str; 9] =
+        ["health", "healthz", "ready", "readyz", "live", "livez", "ping", "readiness", "liveness"];
+    const SOCKET: [&str; 4] = ["ws", "websocket", "socket.io", "wss"];
+    let has = |names: &[&str]| {
+        path.split('/').any(|part| names.iter().any(|name| part.eq_ignore_ascii_case(name)))
+    };
+    match () {
+        // `/ws/health` is a health check of the WebSocket router, by plain HTTP.
+        () if has(&HEALTH) => RequestKind::Health,
+        () if has(&SOCKET) => RequestKind::Websocket,
+        () => RequestKind::Other,
+    }
+}

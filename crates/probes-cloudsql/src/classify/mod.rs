@@ -1,0 +1,195 @@
+//! From facts about the database to causes: on core alone, without a socket.
+
+mod signals;
+
+use shakedown_core::classify::{
+    Claim, ClaimStatus, Claimed, ClassifierMeta, ClassifierSpec, FailureClassifier,
+};
+use shakedown_core::evidence::ObservationMeta;
+use shakedown_core::id::{Cause, ObservationKind};
+use shakedown_core::{Case, Evidence};
+
+use crate::causes::{MAX_CONNECTIONS, POOL_EXHAUSTION, SLOW, UNREACHABLE};
+use signals::{CANNOT_CONNECT, NO_POOLED, NO_SLOT, REFUSED, RESTARTING, TOO_SLOW};
+
+/// The cause that another crate describes: wrong credentials and names are configuration.
+const CONFIGURATION_ERROR: Cause = Cause::new("configuration_error");
+
+macro_rules! kinds {
+    ($($meta:ident, $kind:expr, $summary:literal;)+) => {$(
+        const $meta: ObservationMeta =
+            ObservationMeta { kind: ObservationKind::new($kind), summary: $summary };
+        #[cfg(feature = "register")]
+        shakedown_core::register_observation!($meta);
+    )+};
+}
+
+kinds! {
+    CANNOT_CONNECT_META, CANNOT_CONNECT, "a driver, the proxy or the platform says that no session came about; target";
+    NO_SLOT_META, NO_SLOT, "the server (53300) or the proxy says that it has no slot left";
+    NO_POOLED_META, NO_POOLED, "a pool says that it has no connection to give; size, overflow, timeout";
+    TOO_SLOW_META, TOO_SLOW, "the server ended a statement that took too long, or waited for a lock";
+    REFUSED_META, REFUSED, "server, proxy or Google refused who asked, or what was asked for does not exist";
+    RESTARTING_META, RESTARTING, "the server says that it is going down or coming up";
+}
+
+#[cfg(feature = "register")]
+shakedown_core::register_signal!(signals::TABLE);
+
+/// What the database did to a service.
+#[derive(Debug, Default)]
+pub struct Database;
+
+impl ClassifierSpec for Database {
+    const META: ClassifierMeta = ClassifierMeta {
+        id: "cloudsql.database",
+        summary: "tells an unreachable database from full slots, an empty pool, slow answers and wrong credentials",
+        causes: &[UNREACHABLE, MAX_CONNECTIONS, POOL_EXHAUSTION, SLOW, CONFIGURATION_ERROR],
+        symptoms: &[],
+    };
+}
+
+#[cfg(feature = "register")]
+shakedown_core::register_classifier!(Database);
+
+impl FailureClassifier for Database {
+    fn meta(&self) -> &'static ClassifierMeta {
+        &Self::META
+    }
+
+    fn classify(&self, evidence: &Evidence) -> Vec<Claim> {
+        Case::all(evidence).iter().flat_map(classify).collect()
+    }
+}
+
+fn classify(case: &Case<'_>) -> Vec<Claim> {
+    let mut claims = Vec::new();
+    claims.extend(unreachable(case));
+    claims.extend(slots(case));
+    claims.extend(pool(case));
+    claims.extend(slow(case));
+    claims.extend(identity(case));
+    claims
+}
+
+/// "what the lines say (n lines); what followed".
+fn because(argument: &shakedown_core::case::Argument<'_>, what: &str) -> String {
+    let lines = argument.lines();
+    let plural = if lines == 1 { "line says" } else { "lines say" };
+    format!("{lines} {plural} {what}; {}.", argument.effect())
+}
+
+fn unreachable(case: &Case<'_>) -> Option<Claim> {
+    let argument = case.argue(&UNREACHABLE, |_| true)?;
+    let target =
+        case.of_kind(CANNOT_CONNECT).map(|hit| hit.fact.get("target")).find(|t| !t.is_empty());
+    let restarts = case.of_kind(RESTARTING).next().is_some();
+    let what = match (argument.decisive, restarts) {
+        (true, true) => "that the server was going down or coming up".to_owned(),
+        (true, false) => format!(
+            "that no session with the database came about{}",
+            target.map(|target| format!(" ({target})")).unwrap_or_default()
+        ),
+        (false, _) => {
+            "that the phase that needs the database did not end in time; no driver says why"
+                .to_owned()
+        }
+    };
+    let next = if argument.decisive {
+        "shakedown run --probe cloudsql.connect-timing from inside the network: it names the rung that fails"
+    } else {
+        "the driver's own error of the same instance (its ERROR lines and tracebacks), or probe cloudsql.connect-timing"
+    };
+    let mut summary = because(&argument, &what);
+    let measured: Vec<(f64, f64)> = argument
+        .attempts
+        .iter()
+        .filter_map(|(_, attempt)| attempt.measured_s.zip(attempt.claimed_timeout_s))
+        .collect();
+    if let Some((_, claimed)) = measured.first() {
+        let (low, high) =
+            measured.iter().fold((f64::MAX, 0.0_f64), |(low, high), (measured, _)| {
+                (low.min(*measured), high.max(*measured))
+            });
+        summary.push_str(&format!(
+            " The message claims {claimed} s, measured are {low:.1} to {high:.1} s"
+        ));
+        let limit = argument.attempts.iter().map(|(_, a)| a.limit.as_str()).find(|l| !l.is_empty());
+        match limit {
+            Some(limit) => summary.push_str(&format!(": the limit that fired is {limit}.")),
+            None => summary.push('.'),
+        }
+    }
+    Some(argument.claim(case.service, summary, next))
+}
+
+fn slots(case: &Case<'_>) -> Option<Claim> {
+    let argument = case.argue(&MAX_CONNECTIONS, |_| true)?;
+    let summary = because(&argument, "that the server has no connection slot left (53300)");
+    let next = "probe cloudsql.connection-headroom: max_connections against the sum of all pools, and who holds the slots";
+    Some(argument.claim(case.service, summary, next))
+}
+
+fn pool(case: &Case<'_>) -> Option<Claim> {
+    let argument = case.argue(&POOL_EXHAUSTION, |_| true)?;
+    let size = case.of_kind(NO_POOLED).map(|hit| hit.fact.get("size")).find(|s| !s.is_empty());
+    let what = match size {
+        Some(size) => {
+            format!("that the application's pool (size {size}) had no connection to give")
+        }
+        None => "that the application's pool had no connection to give".to_owned(),
+    };
+    let mut claim = argument.claim(
+        case.service,
+        because(&argument, &what),
+        "probe cloudsql.acquire-timeout, and idle-in-transaction sessions in the database monitor: who holds the pool's connections",
+    );
+    // A pool that cannot open connections says the same as one whose connections are all taken.
+    let elsewhere = case
+        .hits
+        .iter()
+        .filter(|hit| [CANNOT_CONNECT, NO_SLOT, REFUSED].contains(&hit.fact.fact.as_str()));
+    let elsewhere: Vec<_> = elsewhere.map(|hit| hit.observation.clone()).take(3).collect();
+    if !elsewhere.is_empty() {
+        claim.status = ClaimStatus::Undetermined;
+        claim.confidence = claim.confidence.min(0.35);
+        claim.against = elsewhere;
+    }
+    Some(claim)
+}
+
+fn slow(case: &Case<'_>) -> Option<Claim> {
+    let argument = case.argue(&SLOW, |_| true)?;
+    let summary = because(&argument, "that the database answered later than its caller waits");
+    let next = "probe cloudsql.connect-timing, and locks and longest query in the database monitor";
+    Some(argument.claim(case.service, summary, next))
+}
+
+fn identity(case: &Case<'_>) -> Option<Claim> {
+    let argument = case.argue(&CONFIGURATION_ERROR, |hit| hit.signal.starts_with("cloudsql."))?;
+    let summary = because(
+        &argument,
+        "that the database or Google refuses who asks, or that what is asked for does not exist: it is reached, its settings are wrong",
+    );
+    let next = "compare user, password, database name and instance connection name of the revision with the instance's own";
+    let mut claim = argument.claim(case.service, summary, next);
+    claim.claimed = Claimed::Cause(CONFIGURATION_ERROR);
+    Some(claim)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn signals_have_ids_of_their_own_and_speak_for_causes_this_crate_may_claim() {
+        let ids: BTreeSet<_> = signals::TABLE.signals.iter().map(|signal| signal.id).collect();
+        assert_eq!(ids.len(), signals::TABLE.signals.len());
+        for signal in signals::TABLE.signals {
+            let cause = signal.cause().expect("every signal here speaks for a cause");
+            assert!(Database::META.causes.contains(&cause), "{}", signal.id);
+            assert!(signal.any.iter().all(|literal| literal.len() >= 9), "{}", signal.id);
+        }
+    }
+}

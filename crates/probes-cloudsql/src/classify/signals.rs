@@ -1,0 +1,123 @@
+//! The exact texts of PostgreSQL, its drivers, their pools, the Auth Proxy and Cloud Run.
+
+use shakedown_core::signal::{Emitter, LogSignal, SignalTable};
+
+/// A driver, the proxy or the platform says that no session came about.
+pub(crate) const CANNOT_CONNECT: &str = "cloudsql.cannot-connect";
+/// The server says that it has no slot left.
+pub(crate) const NO_SLOT: &str = "cloudsql.no-slot";
+/// A pool says that it has no connection to give.
+pub(crate) const NO_POOLED: &str = "cloudsql.pool-empty";
+/// The server ended a statement, or a statement took too long.
+pub(crate) const TOO_SLOW: &str = "cloudsql.too-slow";
+/// The server or Google refused who asked, or what was asked for does not exist.
+pub(crate) const REFUSED: &str = "cloudsql.refused-identity";
+/// The server says that it is going down or coming up.
+pub(crate) const RESTARTING: &str = "cloudsql.restarting";
+
+const UNREACHABLE: &str = "cloud_sql_unreachable";
+const MAX_CONNECTIONS: &str = "cloud_sql_max_connections";
+const POOL: &str = "cloud_sql_pool_exhaustion";
+const SLOW: &str = "cloud_sql_slow";
+const CONFIGURATION: &str = "configuration_error";
+
+const fn cannot(id: &'static str, any: &'static [&'static str], weight: f64) -> LogSignal {
+    LogSignal::new(id, CANNOT_CONNECT, any).speaks(UNREACHABLE, weight).from(Emitter::Any)
+}
+
+const fn slot(id: &'static str, any: &'static [&'static str], weight: f64) -> LogSignal {
+    LogSignal::new(id, NO_SLOT, any).speaks(MAX_CONNECTIONS, weight).from(Emitter::Any)
+}
+
+const fn pool(id: &'static str, any: &'static [&'static str], weight: f64) -> LogSignal {
+    LogSignal::new(id, NO_POOLED, any).speaks(POOL, weight)
+}
+
+const fn refused(id: &'static str, any: &'static [&'static str], weight: f64) -> LogSignal {
+    LogSignal::new(id, REFUSED, any).speaks(CONFIGURATION, weight).from(Emitter::Any)
+}
+
+/// The table.
+pub(crate) const TABLE: SignalTable = SignalTable { name: "cloudsql", signals: SIGNALS };
+
+#[rustfmt::skip]
+const SIGNALS: &[LogSignal] = &[
+    // --- nobody answers, or the answer ends before a session is there -------------------------
+    // libpq, psycopg2, psycopg 3
+    cannot("cloudsql.server-closed", &["server closed the connection unexpectedly"], 0.8),
+    cannot("cloudsql.ssl-closed", &["SSL connection has been closed unexpectedly"], 0.75),
+    cannot("cloudsql.libpq-timeout", &["failed: timeout expired"], 0.85).with(&["connection to server"]),
+    cannot("cloudsql.libpq-refused", &["failed: Connection refused"], 0.85).with(&["connection to server"]),
+    cannot("cloudsql.libpq-old-refused", &["could not connect to server: Connection"], 0.85),
+    cannot("cloudsql.psycopg-timeout", &["connection timeout expired"], 0.8),
+    cannot("cloudsql.psycopg-lost", &["the connection is lost", "consuming input failed:"], 0.7),
+    // asyncpg
+    cannot("cloudsql.asyncpg-closed", &["connection was closed in the middle of operation", "unexpected connection_lost() call"], 0.75),
+    cannot("cloudsql.asyncpg-gone", &["ConnectionDoesNotExistError"], 0.7),
+    cannot("cloudsql.asyncpg-refused", &["Connect call failed ("], 0.85).capture(r"Connect call failed \(\[?'?(?P<target>[^)]*, ?(?:5432|5433|6432|3307))\b|Connect call failed \('(?P<socket>/[^']*)'"),
+    cannot("cloudsql.asyncpg-connect-timeout", &["asyncpg/connect_utils.py", "asyncpg/connection.py"], 0.75).with(&["TimeoutError"]),
+    cannot("cloudsql.engine-connect-timeout", &["in _ensure_database", "engine.connect()", "sqlalchemy/pool/base.py", "sqlalchemy/engine/base.py"], 0.7).with(&["TimeoutError"]).unless(&["QueuePool limit"]),
+    cannot("cloudsql.cancelled-connect", &["engine.connect()", "sqlalchemy/pool/base.py", "asyncpg/connect_utils.py"], 0.65).with(&["CancelledError"]).unless(&["QueuePool limit", "TimeoutError"]),
+    cannot("cloudsql.sqlalchemy-operational", &["OperationalError) connection to server", "OperationalError) could not connect"], 0.75).unless(&["authentication failed", "does not exist", "too many clients", "remaining connection slots", "No such file or directory", "no pg_hba.conf"]),
+    // sqlx, tokio-postgres
+    cannot("cloudsql.sqlx-eof", &["expected to read 5 bytes, got 0 bytes at EOF"], 0.8),
+    cannot("cloudsql.sqlx-communicating", &["error communicating with database"], 0.75),
+    cannot("cloudsql.tokio-postgres", &["error connecting to server: ", "error communicating with the server: "], 0.75),
+    // node-postgres, Prisma, Go, JDBC
+    cannot("cloudsql.node", &["connect ECONNREFUSED", "connect ETIMEDOUT", "read ECONNRESET"], 0.75).capture(r"(?:connect|read) E\w+ ?(?P<target>[^\s]*(?::5432|:3307|\.s\.PGSQL)|)").with(&["5432"]),
+    cannot("cloudsql.node-terminated", &["Connection terminated unexpectedly", "Connection terminated due to connection timeout"], 0.75),
+    cannot("cloudsql.prisma", &["Can't reach database server at"], 0.85),
+    cannot("cloudsql.go-dial", &["i/o timeout", "connect: connection refused", "connect: connection timed out", "connect: no route to host", "connect: network is unreachable"], 0.85).capture(r"dial tcp (?P<target>[^\s]+:(?:5432|3307))"),
+    cannot("cloudsql.jdbc", &["The connection attempt failed.", "org.postgresql.util.PSQLException: Connection to"], 0.8),
+    // Cloud Run's own connection, Auth Proxy, Go connector
+    cannot("cloudsql.cloud-run", &["Cloud SQL connection failed. Please see https://cloud.google.com/sql/docs/"], 0.85).unless(&["googleapi: Error 403", "NOT_AUTHORIZED", "ensure that the account has access"]).any_level(),
+    cannot("cloudsql.proxy-dial", &["dial error: failed to dial (connection name"], 0.9).any_level(),
+    cannot("cloudsql.proxy-handshake", &["handshake failed (connection name"], 0.85).any_level(),
+    cannot("cloudsql.proxy-instance", &["failed to connect to instance: "], 0.85).unless(&["googleapi: Error 403", "NOT_AUTHORIZED", "config error"]).any_level(),
+    cannot("cloudsql.proxy-timeout", &["connection to Cloud SQL instance at "], 0.85).with(&["failed: "]).any_level(),
+    // the application's own words about the way, weaker: somebody's interpretation
+    cannot("cloudsql.said-timeout", &["Database connection validation timeout exceeded", "Database connection timeout after", "Timed out connecting to the database", "database connection timed out"], 0.6),
+    cannot("cloudsql.said-failed", &["Database connection failed", "database connection failed", "Failed to connect to database", "failed to connect to database", "Could not connect to the database", "Unable to connect to the database"], 0.45).unless(&["authentication failed", "does not exist", "Not authenticated", "has no attribute", "is not defined", "No module named", "unexpected keyword"]),
+
+    // --- restarts, maintenance, failover -----------------------------------------------------
+    LogSignal::new("cloudsql.starting-up", RESTARTING, &["the database system is starting up", "the database system is shutting down", "the database system is in recovery mode", "not yet accepting connections", "CannotConnectNowError"]).speaks(UNREACHABLE, 0.8),
+    LogSignal::new("cloudsql.terminated", RESTARTING, &["terminating connection due to administrator command", "terminating connection because of crash of another server process", "AdminShutdownError"]).speaks(UNREACHABLE, 0.65),
+
+    // --- slots -------------------------------------------------------------------------------
+    slot("cloudsql.too-many-clients", &["sorry, too many clients already"], 0.9),
+    slot("cloudsql.reserved-slots", &["remaining connection slots are reserved"], 0.9),
+    slot("cloudsql.role-limit", &["too many connections for role", "too many connections for database"], 0.85),
+    slot("cloudsql.too-many-error", &["TooManyConnectionsError", "SQLSTATE 53300", "SQLSTATE: 53300", "(SQLSTATE 53300)"], 0.85),
+    slot("cloudsql.proxy-limit", &["exceeded, refusing new connection", "max connections reached (open ="], 0.75).any_level(),
+
+    // --- the application's pool --------------------------------------------------------------
+    pool("cloudsql.sqlalchemy-pool", &["QueuePool limit of size"], 0.9).capture(r"QueuePool limit of size (?P<size>\d+) overflow (?P<overflow>\d+) reached, connection timed out(?:, timeout (?P<timeout>[\d.]+))?"),
+    pool("cloudsql.psycopg-pool", &["couldn't get a connection after"], 0.85),
+    pool("cloudsql.asyncpg-pool", &["asyncpg/pool.py"], 0.6).with(&["TimeoutError", "acquire"]),
+    pool("cloudsql.sqlx-pool", &["pool timed out while waiting for an open connection"], 0.55),
+    pool("cloudsql.prisma-pool", &["Timed out fetching a new connection from the connection pool"], 0.85),
+    pool("cloudsql.hikari", &["Connection is not available, request timed out after"], 0.85),
+    pool("cloudsql.deadpool", &["Timeout occurred while waiting for a slot to become available"], 0.85),
+    pool("cloudsql.knex", &["Knex: Timeout acquiring a connection. The pool is probably full."], 0.85),
+    pool("cloudsql.node-pool", &["timeout exceeded when trying to connect"], 0.6),
+
+    // --- too slow ----------------------------------------------------------------------------
+    LogSignal::new("cloudsql.statement-timeout", TOO_SLOW, &["canceling statement due to statement timeout", "QueryCanceledError"]).speaks(SLOW, 0.75),
+    LogSignal::new("cloudsql.lock-timeout", TOO_SLOW, &["canceling statement due to lock timeout", "LockNotAvailableError"]).speaks(SLOW, 0.7),
+    LogSignal::new("cloudsql.deadlock", TOO_SLOW, &["deadlock detected"]).speaks(SLOW, 0.5),
+
+    // --- who asked, and for what -------------------------------------------------------------
+    refused("cloudsql.password", &["password authentication failed for user", "InvalidPasswordError", "SASL authentication failed"], 0.9),
+    refused("cloudsql.hba", &["no pg_hba.conf entry for"], 0.85),
+    refused("cloudsql.no-database", &["InvalidCatalogNameError"], 0.85),
+    refused("cloudsql.no-database-text", &["FATAL:  database \"", "FATAL: database \"", "OperationalError) database \"", "): database \"", "error: database \""], 0.85).with(&["\" does not exist"]),
+    refused("cloudsql.no-role", &["FATAL:  role \"", "FATAL: role \"", "error: role \"", "InvalidAuthorizationSpecificationError"], 0.85),
+    refused("cloudsql.no-socket", &[".s.PGSQL.5432"], 0.85).with(&["No such file or directory"]),
+    refused("cloudsql.no-socket-errno", &["[Errno 2] No such file or directory", "connect ENOENT /cloudsql/"], 0.7).with(&["/cloudsql/"]),
+    refused("cloudsql.no-host", &["could not translate host name", "getaddrinfo ENOTFOUND", "failed to lookup address information"], 0.75),
+    refused("cloudsql.iam", &["ensure that the account has access to", "cloudsql.instances.connect", "NOT_AUTHORIZED"], 0.85).any_level(),
+    refused("cloudsql.iam-403", &["googleapi: Error 403"], 0.8).with(&["loud"]).any_level(),
+    refused("cloudsql.no-ip", &["instance does not have IP of type", "config error: "], 0.85).with(&["connection name"]).any_level(),
+    refused("cloudsql.empty-host", &["Configuration(EmptyHost)", "invalid dsn:", "Could not parse SQLAlchemy URL", "invalid connection option", "Could not parse rfc1738 URL"], 0.85),
+    refused("cloudsql.sslmode", &["connect() got an unexpected keyword argument 'sslmode'", "server does not support TLS", "server does not support SSL, but SSL was required"], 0.85),
+];

@@ -1,0 +1,195 @@
+//! From refused tokens and failed requests to why users get no answer: on core alone.
+
+mod signals;
+
+use shakedown_core::attempt::{RequestKind, Traffic};
+use shakedown_core::case::{ANONYMOUS, Argument, seen};
+use shakedown_core::classify::{
+    Claim, ClaimStatus, Claimed, ClassifierMeta, ClassifierSpec, FailureClassifier, Seen,
+};
+use shakedown_core::evidence::ObservationMeta;
+use shakedown_core::id::{Cause, ObservationKind, Symptom};
+use shakedown_core::{AttemptEnd, Case, Evidence, Observation};
+
+use crate::causes::{AUTH_FAILURE, GOLDEN_PATH_OFFLINE, REQUESTS_FAIL, TOKENS_REFUSED};
+use signals::{ACCEPTED, REFUSED, SIGNATURE};
+
+/// The cause that another crate describes: two services that disagree are configured wrongly.
+const CONFIGURATION_ERROR: Cause = Cause::new("configuration_error");
+
+macro_rules! kinds {
+    ($($meta:ident, $kind:expr, $summary:literal;)+) => {$(
+        const $meta: ObservationMeta =
+            ObservationMeta { kind: ObservationKind::new($kind), summary: $summary };
+        #[cfg(feature = "register")]
+        shakedown_core::register_observation!($meta);
+    )+};
+}
+
+kinds! {
+    SIGNATURE_META, SIGNATURE, "a token does not fit the secret, key or audience of whoever checks it";
+    REFUSED_META, REFUSED, "a token was refused for another reason";
+    ANONYMOUS_META, ANONYMOUS, "a request came without a token";
+    ACCEPTED_META, ACCEPTED, "a token was accepted";
+}
+
+#[cfg(feature = "register")]
+shakedown_core::register_signal!(signals::TABLE);
+
+/// Whether users get in and get answers.
+#[derive(Debug, Default)]
+pub struct GoldenPath;
+
+impl ClassifierSpec for GoldenPath {
+    const META: ClassifierMeta = ClassifierMeta {
+        id: "goldenpath.users",
+        summary: "tells services that disagree about tokens from refused strangers, and counts users without an answer",
+        causes: &[AUTH_FAILURE, CONFIGURATION_ERROR],
+        symptoms: &[GOLDEN_PATH_OFFLINE, TOKENS_REFUSED, REQUESTS_FAIL],
+    };
+}
+
+#[cfg(feature = "register")]
+shakedown_core::register_classifier!(GoldenPath);
+
+impl FailureClassifier for GoldenPath {
+    fn meta(&self) -> &'static ClassifierMeta {
+        &Self::META
+    }
+
+    fn classify(&self, evidence: &Evidence) -> Vec<Claim> {
+        Case::all(evidence).iter().flat_map(classify).collect()
+    }
+}
+
+fn classify(case: &Case<'_>) -> Vec<Claim> {
+    let mut claims = Vec::new();
+    claims.extend(disagreement(case));
+    claims.extend(refusals(case, claims.first()));
+    let auth = claims.iter().any(|claim| claim.status == ClaimStatus::Supported);
+    if auth && let Some(part) = together([case.seen_kind(SIGNATURE), case.seen_kind(REFUSED)]) {
+        claims.push(symptom(case, TOKENS_REFUSED, part, Vec::new()));
+    }
+    claims.extend(requests(case));
+    claims.extend(offline(case));
+    claims
+}
+
+/// Whoever checks tokens refuses all of them although they are good elsewhere.
+fn disagreement(case: &Case<'_>) -> Option<Claim> {
+    let refused = case.answers(RequestKind::Websocket).any(|traffic| case.answer_failed(traffic));
+    let argument = case.argue(&CONFIGURATION_ERROR, |hit| hit.signal.starts_with("goldenpath."))?;
+    if !refused && !argument.requests && argument.attempts.is_empty() {
+        return None;
+    }
+    let accepted = case.of_kind(ACCEPTED).next();
+    let mut summary = format!(
+        "{} lines say that tokens do not fit the secret or key of this service; {}.",
+        argument.lines(),
+        if refused { "not one WebSocket was let in".to_owned() } else { argument.effect() }
+    );
+    if case.answers(RequestKind::Health).any(Traffic::served) {
+        summary
+            .push_str(" Health checks are answered meanwhile: it runs, it does not let users in.");
+    }
+    if accepted.is_some() {
+        summary.push_str(" The issuer accepts tokens in the same window.");
+    }
+    let next = "compare the signing secret's version (not its text) in both services' revisions, then probe the login-to-WebSocket path with one fresh token";
+    let mut claim = argument.claim(case.service, summary, next);
+    claim.supporting.extend(accepted.map(|hit| hit.observation.clone()));
+    claim.supporting.extend(refused_sockets(case));
+    claim.explains = vec![TOKENS_REFUSED, GOLDEN_PATH_OFFLINE];
+    Some(claim)
+}
+
+fn refused_sockets(case: &Case<'_>) -> Vec<Observation> {
+    let sockets = case.traffic.iter().filter(|(_, traffic)| {
+        traffic.request == RequestKind::Websocket && case.answer_failed(traffic)
+    });
+    sockets.map(|(observation, _)| (*observation).clone()).take(2).collect()
+}
+
+/// Tokens are refused, and nothing says why.
+fn refusals(case: &Case<'_>, known: Option<&Claim>) -> Option<Claim> {
+    let sockets = case.answers(RequestKind::Websocket).any(|traffic| case.answer_failed(traffic));
+    if !sockets || known.is_some_and(|claim| claim.status == ClaimStatus::Supported) {
+        return None;
+    }
+    let argument: Option<Argument<'_>> = case.argue(&AUTH_FAILURE, |_| true);
+    let next =
+        "one fresh token of the issuer against this service's WebSocket, with the reason it gives";
+    let summary = "not one WebSocket was let in while others than anonymous ones asked; no line says that a signature, secret or key does not fit.";
+    let mut claim = match &argument {
+        Some(argument) => argument.claim(case.service, summary.to_owned(), next),
+        None => {
+            let claimed = Claimed::Cause(AUTH_FAILURE);
+            let mut claim = Claim::new(claimed, case.service, ClaimStatus::Undetermined);
+            claim.confidence = 0.4;
+            claim.summary = summary.to_owned();
+            claim.next = next.to_owned();
+            claim
+        }
+    };
+    claim.supporting.extend(refused_sockets(case));
+    claim.explains = vec![GOLDEN_PATH_OFFLINE];
+    Some(claim)
+}
+
+fn symptom(case: &Case<'_>, symptom: Symptom, part: Seen, supporting: Vec<Observation>) -> Claim {
+    let mut claim = Claim::new(Claimed::Symptom(symptom), case.service, ClaimStatus::Supported);
+    claim.confidence = 1.0;
+    claim.seen = Some(part);
+    claim.supporting = supporting;
+    claim
+}
+
+fn together(parts: [Option<Seen>; 2]) -> Option<Seen> {
+    seen(parts.into_iter().flatten().map(|part| (part.count, part.first, part.last)))
+}
+
+/// The answers that `wanted` lets through; the platform and the server count the same requests.
+fn counted(case: &Case<'_>, wanted: impl Fn(&Traffic) -> bool) -> Option<Seen> {
+    let by = |access: bool| {
+        let traffic = case.traffic.iter().map(|(_, traffic)| *traffic);
+        let traffic = traffic.filter(|traffic| traffic.access == access && wanted(traffic));
+        seen(traffic.map(|traffic| (traffic.count, traffic.first, traffic.last)))
+    };
+    by(false).or_else(|| by(true))
+}
+
+fn requests(case: &Case<'_>) -> Option<Claim> {
+    let part = counted(case, |traffic| traffic.status >= 500)?;
+    Some(symptom(case, REQUESTS_FAIL, part, Vec::new()))
+}
+
+/// No user gets an answer: no WebSocket is let in, or nothing but 5xx is answered, or no start-up
+/// of the service completes and nothing is served.
+fn offline(case: &Case<'_>) -> Option<Claim> {
+    let kinds = [RequestKind::Websocket, RequestKind::Health, RequestKind::Other];
+    let dark = |kind: &RequestKind| {
+        case.answers(*kind).any(|traffic| case.answer_failed(traffic))
+            && !case.answers(*kind).any(Traffic::served)
+    };
+    let socket = dark(&RequestKind::Websocket);
+    let all = kinds.iter().any(|kind| dark(kind)) && !case.serves();
+    let part = if socket || all {
+        counted(case, |traffic| {
+            case.answer_failed(traffic) && (all || traffic.request == RequestKind::Websocket)
+        })
+    } else {
+        None
+    };
+    let unstarted = || {
+        let completed =
+            case.attempts.iter().any(|(_, attempt)| attempt.end == AttemptEnd::Completed);
+        let failures: Vec<_> = case.failures().map(|(_, _, attempt)| attempt).collect();
+        if completed || case.serves() || failures.len() < 2 {
+            return None;
+        }
+        let at = |attempt: &shakedown_core::Attempt| attempt.failed_at.or(attempt.ended);
+        seen(failures.iter().map(|attempt| (1, at(attempt), at(attempt))))
+    };
+    let part = part.or_else(unstarted)?;
+    Some(symptom(case, GOLDEN_PATH_OFFLINE, part, refused_sockets(case)))
+}

@@ -1,0 +1,36 @@
+//! The exact texts about tokens.
+
+use shakedown_core::case::ANONYMOUS;
+use shakedown_core::signal::{LogSignal, SignalTable};
+
+/// A token's signature does not fit the secret or key of whoever checks it.
+pub(crate) const SIGNATURE: &str = "auth.signature";
+/// A token was refused for another reason.
+pub(crate) const REFUSED: &str = "auth.token-refused";
+/// A token was accepted.
+pub(crate) const ACCEPTED: &str = "auth.token-accepted";
+
+const CONFIGURATION: &str = "configuration_error";
+const AUTH: &str = "auth_failure";
+
+/// What works on after such a line took no harm: tokens of strangers are refused all day.
+const HARMLESS: &[(&str, &str)] = &[("after_start", "tolerated")];
+
+/// The table.
+pub(crate) const TABLE: SignalTable = SignalTable { name: "goldenpath", signals: SIGNALS };
+
+#[rustfmt::skip]
+const SIGNALS: &[LogSignal] = &[
+    // The observed application writes "JWT token verification failed - likely JWT secret mismatch
+    // between services"; exports that redact tokens leave "JWT=REDACTED verification failed - ..".
+    LogSignal::new("goldenpath.secret-mismatch", SIGNATURE, &["verification failed - likely JWT", "JWT secret mismatch", "JWT_SECRET mismatch", "secret mismatch between services"]).speaks(CONFIGURATION, 0.8).attributes(HARMLESS),
+    LogSignal::new("goldenpath.signature", SIGNATURE, &["Signature verification failed", "InvalidSignatureError", "invalid signature", "signature is invalid", "JWSSignatureVerificationFailed", "SignatureDoesNotMatch", "Invalid token signature"]).speaks(CONFIGURATION, 0.7).attributes(HARMLESS),
+    LogSignal::new("goldenpath.audience", SIGNATURE, &["Invalid audience", "InvalidAudienceError", "Invalid JWT audience", "Audience doesn't match", "InvalidIssuerError", "Invalid issuer"]).speaks(CONFIGURATION, 0.7).attributes(HARMLESS),
+    LogSignal::new("goldenpath.key-id", SIGNATURE, &["Unable to find a signing key that matches", "unable to find matching key", "No matching signing key"]).speaks(CONFIGURATION, 0.75).attributes(HARMLESS),
+    LogSignal::new("goldenpath.service-secret", SIGNATURE, &["Service secret mismatch", "Invalid service secret", "service authentication failed", "Service authentication failed"]).speaks(CONFIGURATION, 0.7).attributes(HARMLESS),
+    LogSignal::new("goldenpath.invalid-token", REFUSED, &["Invalid JWT", "rejected in staging: Invalid", "Token validation failed", "Invalid token", "InvalidTokenError", "DecodeError: Not enough segments"]).speaks(AUTH, 0.6).attributes(HARMLESS),
+    LogSignal::new("goldenpath.expired", REFUSED, &["Signature has expired", "ExpiredSignatureError", "Token has expired", "token is expired"]).speaks(AUTH, 0.4).attributes(HARMLESS),
+    LogSignal::new("goldenpath.oauth", REFUSED, &["invalid_client", "redirect_uri_mismatch", "unauthorized_client"]).speaks(AUTH, 0.65).attributes(HARMLESS),
+    LogSignal::new("goldenpath.no-token", ANONYMOUS, &["rejected in staging: No JWT", "No JWT token", "No token provided", "Missing authentication token", "No authentication token", "Missing Authorization header"]).any_level(),
+    LogSignal::new("goldenpath.accepted", ACCEPTED, &["Token validation successful", "token validation successful", "JWT validated successfully"]).any_level(),
+];

@@ -1,0 +1,127 @@
+//! Causes that a start-up's own words name.
+
+use shakedown_core::Case;
+use shakedown_core::case::Argument;
+use shakedown_core::classify::{Claim, ClaimStatus, Claimed};
+use shakedown_core::id::Cause;
+
+use super::signals::{DEFECT, MEMORY, SETTING};
+use crate::causes::{CODE_DEFECT, CONFIGURATION_ERROR, DEPENDENCY_UNAVAILABLE, OUT_OF_MEMORY};
+
+pub(super) fn claims(case: &Case<'_>) -> Vec<Claim> {
+    let mut claims = Vec::new();
+    claims.extend(defect(case));
+    claims.extend(setting(case));
+    claims.extend(dependency(case));
+    claims.extend(memory(case));
+    claims.extend(masked(case));
+    claims
+}
+
+fn lines(argument: &Argument<'_>) -> String {
+    match argument.lines() {
+        1 => "1 line".to_owned(),
+        n => format!("{n} lines"),
+    }
+}
+
+/// The words of the first hit of a kind, short.
+fn first_words(case: &Case<'_>, kind: &str) -> Option<String> {
+    let quote = case.of_kind(kind).next()?.fact.get("quote");
+    let short: String = quote.chars().take(160).collect();
+    Some(short)
+}
+
+fn defect(case: &Case<'_>) -> Option<Claim> {
+    let argument = case.argue(&CODE_DEFECT, |_| true)?;
+    let at_import = argument.attempts.iter().any(|(_, attempt)| attempt.at_import);
+    let place = if at_import { " while the worker boots" } else { "" };
+    let summary = match (argument.decisive, first_words(case, DEFECT)) {
+        (true, Some(words)) => format!(
+            "{} name a programming error{place} (\"{words}\"); {}.",
+            lines(&argument),
+            argument.effect()
+        ),
+        _ => format!(
+            "an exception that names no infrastructure ends the start-up{place}; {}.",
+            argument.effect()
+        ),
+    };
+    let next = if argument.decisive {
+        "fix the import or the call in the image named by the revision; deploying again or waiting does not help"
+    } else {
+        "read the last exception of the traceback in full, with the revision's image at hand"
+    };
+    Some(argument.claim(case.service, summary, next))
+}
+
+fn setting(case: &Case<'_>) -> Option<Claim> {
+    let argument = case.argue(&CONFIGURATION_ERROR, |hit| hit.signal.starts_with("smd."))?;
+    let setting = case.of_kind(SETTING).find_map(|hit| {
+        ["setting", "other"].map(|name| hit.fact.get(name)).into_iter().find(|s| !s.is_empty())
+    });
+    let what =
+        setting.map_or_else(|| "a setting".to_owned(), |setting| format!("the setting {setting}"));
+    let summary = format!(
+        "{} say that {what} is missing or not accepted (\"{}\"); {}.",
+        lines(&argument),
+        first_words(case, SETTING).unwrap_or_default(),
+        argument.effect()
+    );
+    let next =
+        "compare the environment and secrets of this revision with the last one that started";
+    Some(argument.claim(case.service, summary, next))
+}
+
+fn dependency(case: &Case<'_>) -> Option<Claim> {
+    let argument = case.argue(&DEPENDENCY_UNAVAILABLE, |hit| !hit.tolerated)?;
+    let target = case
+        .of_kind(super::signals::DEPENDENCY)
+        .map(|hit| hit.fact.get("target"))
+        .find(|target| !target.is_empty());
+    let summary = format!(
+        "{} say that something the service needs{} does not answer; {}.",
+        lines(&argument),
+        target.map(|target| format!(" ({target})")).unwrap_or_default(),
+        argument.effect()
+    );
+    let next = "ask the dependency itself, from the service's network";
+    Some(argument.claim(case.service, summary, next))
+}
+
+fn memory(case: &Case<'_>) -> Option<Claim> {
+    let argument = case.argue(&OUT_OF_MEMORY, |_| true)?;
+    let figures = case.of_kind(MEMORY).find_map(|hit| {
+        let (limit, used) = (hit.fact.get("limit"), hit.fact.get("used"));
+        (!limit.is_empty()).then(|| format!(" (limit {limit}, used {used})"))
+    });
+    let summary = format!(
+        "{} say that an instance was killed for its memory{}.",
+        lines(&argument),
+        figures.unwrap_or_default()
+    );
+    let next = "run.googleapis.com/container/memory/utilizations of the revision, and what grew";
+    Some(argument.claim(case.service, summary, next))
+}
+
+/// When every start-up dies before it needs the database, the database is not fine: it is unknown.
+fn masked(case: &Case<'_>) -> Option<Claim> {
+    let failures: Vec<_> = case.failures().map(|(_, _, attempt)| attempt).collect();
+    let before = |attempt: &&shakedown_core::Attempt| attempt.reached_database == Some(false);
+    let served = case.traffic.iter().any(|(_, traffic)| traffic.served());
+    let reached = case.attempts.iter().any(|(_, attempt)| {
+        attempt.reached_database == Some(true)
+            || attempt.end == shakedown_core::AttemptEnd::Completed
+    });
+    if failures.is_empty() || !failures.iter().all(before) || served || reached {
+        return None;
+    }
+    let cause = Cause::new("cloud_sql_unreachable");
+    let mut claim = Claim::new(Claimed::Cause(cause), case.service, ClaimStatus::Masked);
+    claim.summary = format!(
+        "{} start-ups died before the database phase: whether the database can be reached is unknown, not fine.",
+        failures.len()
+    );
+    claim.next = "start an image without the defect, or probe cloudsql.connect-timing".to_owned();
+    Some(claim)
+}

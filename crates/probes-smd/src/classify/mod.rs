@@ -1,0 +1,114 @@
+//! From what an instance wrote before it died to why it died: on core alone.
+
+mod causes;
+mod signals;
+mod symptoms;
+
+use shakedown_core::classify::{Claim, ClassifierMeta, ClassifierSpec, FailureClassifier};
+use shakedown_core::evidence::ObservationMeta;
+use shakedown_core::id::ObservationKind;
+use shakedown_core::{Case, Evidence};
+
+use crate::causes::{
+    CODE_DEFECT, CONFIGURATION_ERROR, DEPENDENCY_UNAVAILABLE, EXIT_CODE_3, INSTANCE_KILLED,
+    LIFESPAN_BREAKDOWN, OUT_OF_MEMORY, PHASE3_TIMEOUT, RESTART_LOOP, STARTUP_FAILED,
+};
+
+macro_rules! kinds {
+    ($($meta:ident, $kind:expr, $summary:literal;)+) => {$(
+        const $meta: ObservationMeta =
+            ObservationMeta { kind: ObservationKind::new($kind), summary: $summary };
+        #[cfg(feature = "register")]
+        shakedown_core::register_observation!($meta);
+    )+};
+}
+
+kinds! {
+    DEFECT_META, signals::DEFECT, "an interpreter names a programming error";
+    SETTING_META, signals::SETTING, "a setting is missing or not accepted; setting";
+    DEPENDENCY_META, signals::DEPENDENCY, "something else the service needs does not answer; target, port";
+    MEMORY_META, signals::MEMORY, "the process was killed for its memory; limit, used";
+    EXCEPTION_META, signals::EXCEPTION, "an exception of a type that names no cause";
+    LIFESPAN_META, signals::LIFESPAN, "the framework gave the start-up up";
+    EXIT_META, signals::EXIT, "the platform's word about an exit";
+    INSTANCE_META, signals::INSTANCE, "the platform could not start or reach an instance";
+}
+
+#[cfg(feature = "register")]
+shakedown_core::register_signal!(signals::TABLE);
+
+/// Why start-ups fail.
+#[derive(Debug, Default)]
+pub struct StartupCauses;
+
+impl ClassifierSpec for StartupCauses {
+    const META: ClassifierMeta = ClassifierMeta {
+        id: "smd.startup-causes",
+        summary: "tells defects of the code from settings, dependencies and memory by what an instance wrote before it died",
+        causes: &[CODE_DEFECT, CONFIGURATION_ERROR, DEPENDENCY_UNAVAILABLE, OUT_OF_MEMORY],
+        symptoms: &[],
+    };
+}
+
+#[cfg(feature = "register")]
+shakedown_core::register_classifier!(StartupCauses);
+
+impl FailureClassifier for StartupCauses {
+    fn meta(&self) -> &'static ClassifierMeta {
+        &Self::META
+    }
+
+    fn classify(&self, evidence: &Evidence) -> Vec<Claim> {
+        Case::all(evidence).iter().flat_map(causes::claims).collect()
+    }
+}
+
+/// What is seen of failing start-ups.
+#[derive(Debug, Default)]
+pub struct StartupSymptoms;
+
+impl ClassifierSpec for StartupSymptoms {
+    const META: ClassifierMeta = ClassifierMeta {
+        id: "smd.startup-symptoms",
+        summary: "counts database phases that timed out, lifespans that broke down, exits with code 3, restart loops",
+        causes: &[],
+        symptoms: &[
+            PHASE3_TIMEOUT,
+            LIFESPAN_BREAKDOWN,
+            EXIT_CODE_3,
+            RESTART_LOOP,
+            STARTUP_FAILED,
+            INSTANCE_KILLED,
+        ],
+    };
+}
+
+#[cfg(feature = "register")]
+shakedown_core::register_classifier!(StartupSymptoms);
+
+impl FailureClassifier for StartupSymptoms {
+    fn meta(&self) -> &'static ClassifierMeta {
+        &Self::META
+    }
+
+    fn classify(&self, evidence: &Evidence) -> Vec<Claim> {
+        Case::all(evidence).iter().flat_map(symptoms::claims).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn signals_have_ids_of_their_own_and_speak_for_causes_this_crate_may_claim() {
+        let ids: BTreeSet<_> = signals::TABLE.signals.iter().map(|signal| signal.id).collect();
+        assert_eq!(ids.len(), signals::TABLE.signals.len());
+        for signal in signals::TABLE.signals {
+            if let Some(cause) = signal.cause() {
+                assert!(StartupCauses::META.causes.contains(&cause), "{}", signal.id);
+            }
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The exact texts of interpreters, frameworks and the platform about a start-up or a crash.
+
+use shakedown_core::signal::{Emitter, LogSignal, SignalTable};
+
+/// An interpreter names a programming error.
+pub(crate) const DEFECT: &str = "app.programming-error";
+/// A setting is missing or not accepted.
+pub(crate) const SETTING: &str = "app.bad-setting";
+/// Something else does not answer.
+pub(crate) const DEPENDENCY: &str = "app.dependency";
+/// The kernel or the platform killed the process for its memory.
+pub(crate) const MEMORY: &str = "app.memory";
+/// An exception ended a start-up, of a type that names no cause.
+pub(crate) const EXCEPTION: &str = "app.exception";
+/// The framework gave the start-up up.
+pub(crate) const LIFESPAN: &str = "app.lifespan";
+/// The platform's word about an exit.
+pub(crate) const EXIT: &str = "app.exit";
+/// The platform could not start or reach an instance.
+pub(crate) const INSTANCE: &str = "app.instance";
+
+const CODE: &str = "code_defect";
+const CONFIGURATION: &str = "configuration_error";
+const UNAVAILABLE: &str = "dependency_unavailable";
+
+/// What works on after such a line took no harm from it.
+const HARMLESS: &[(&str, &str)] = &[("after_start", "tolerated")];
+
+const fn code(id: &'static str, any: &'static [&'static str], weight: f64) -> LogSignal {
+    LogSignal::new(id, DEFECT, any).speaks(CODE, weight).attributes(HARMLESS)
+}
+
+const fn setting(id: &'static str, any: &'static [&'static str], weight: f64) -> LogSignal {
+    LogSignal::new(id, SETTING, any).speaks(CONFIGURATION, weight).attributes(HARMLESS)
+}
+
+const fn dependency(id: &'static str, any: &'static [&'static str], weight: f64) -> LogSignal {
+    LogSignal::new(id, DEPENDENCY, any).speaks(UNAVAILABLE, weight).attributes(HARMLESS)
+}
+
+/// The table.
+pub(crate) const TABLE: SignalTable = SignalTable { name: "smd", signals: SIGNALS };
+
+#[rustfmt::skip]
+const SIGNALS: &[LogSignal] = &[
+    // --- Python --------------------------------------------------------------------------------
+    code("smd.no-module", &["No module named '", "No module named \"", "ModuleNotFoundError: "], 0.9),
+    code("smd.cannot-import", &["cannot import name '", "ImportError: "], 0.9).unless(&["No module named", ".so", "libpq"]),
+    code("smd.syntax", &["SyntaxError: ", "IndentationError: ", "TabError: "], 0.9).unless(&["JSON", "is not valid JSON"]),
+    code("smd.name", &["NameError: name '", "' is not defined"], 0.9).unless(&["nvironment variable"]),
+    code("smd.attribute", &["' has no attribute '", "object has no attribute '"], 0.85),
+    code("smd.call", &["unexpected keyword argument '", "required positional argument", "required keyword-only argument", "positional arguments but ", "positional argument but "], 0.85).unless(&["'sslmode'"]),
+    code("smd.type", &["object is not callable", "object is not subscriptable", "object is not iterable", "object can't be used in 'await' expression", "unsupported operand type(s)", "object does not support the asynchronous context manager protocol", "object does not support the context manager protocol", "object is not an iterator", "can't be used in 'await'", "is not JSON serializable"], 0.85),
+    code("smd.unbound", &["UnboundLocalError", "cannot access local variable '", "referenced before assignment"], 0.9),
+    code("smd.abstract", &["Can't instantiate abstract class"], 0.9),
+    code("smd.loop", &["attached to a different loop", "This event loop is already running", "asyncio.run() cannot be called from a running event loop", "another operation is in progress"], 0.75),
+    code("smd.recursion", &["maximum recursion depth exceeded", "circular import"], 0.85),
+    code("smd.schema", &["UndefinedTableError", "UndefinedColumnError", "(psycopg2.errors.UndefinedTable)", "(psycopg2.errors.UndefinedColumn)"], 0.75),
+    code("smd.asgi", &["Error loading ASGI app.", "Failed to find attribute '", "App failed to load."], 0.8),
+    // --- Node, Go, Java, Rust --------------------------------------------------------------------
+    code("smd.node-module", &["Cannot find module '", "ERR_MODULE_NOT_FOUND"], 0.9),
+    code("smd.node-type", &["Cannot read properties of undefined", "Cannot read properties of null", "ReferenceError: ", "TypeError: undefined is not", "is not a function"], 0.8),
+    code("smd.go-panic", &["panic: runtime error:", "invalid memory address or nil pointer dereference"], 0.85),
+    code("smd.java", &["java.lang.NullPointerException", "java.lang.ClassNotFoundException", "java.lang.NoSuchMethodError", "java.lang.NoClassDefFoundError", "UnsatisfiedDependencyException"], 0.8),
+    code("smd.rust-panic", &["' panicked at "], 0.75).with(&["thread '"]),
+    // --- settings ------------------------------------------------------------------------------
+    setting("smd.pydantic", &["validation error for ", "validation errors for "], 0.8).with(&["ettings"]),
+    setting("smd.env-key", &["KeyError: '"], 0.85).capture(r"KeyError: '(?P<setting>[A-Z][A-Z0-9]*_[A-Z0-9_]+)'"),
+    setting("smd.env-missing", &["environment variable", "Environment variable", "env var "], 0.85).capture(r"(?i)(?:(?:missing|required|undefined|unset)[^\n]{0,60}(?:environment variable|env var)s?|(?:environment variable|env var)s?[^\n]{0,80}(?:is |are |was |been )?(?:not set|missing|required|not configured|not defined|undefined|must be set|empty))"),
+    setting("smd.must-be-set", &[" must be set", " is not configured", " not configured", " is required but", " must be configured", " is missing from the environment", " not set in environment", "missing required"], 0.75).capture(r"(?P<setting>\b[A-Z][A-Z0-9]*_[A-Z0-9_]+\b)[^\n]{0,60}(?:must be set|not configured|is required but|must be configured|missing|not set)|(?i:missing required)[^\n]{0,60}(?P<other>\b[A-Z][A-Z0-9]*_[A-Z0-9_]+\b)"),
+    setting("smd.improperly", &["ImproperlyConfigured", "ConfigurationError: ", "Configuration validation failed", "onfiguration error: ", "Invalid configuration: ", "InvalidConfigurationError"], 0.75),
+    setting("smd.secret-length", &["must be at least 32 ", "Fernet key must be", "must be at least 32 characters"], 0.8),
+    setting("smd.secret-manager", &["not found or has no versions", "Permission 'secretmanager.versions.access' denied", "Permission denied on secret", "Secret Version ["], 0.85).from(Emitter::Any).any_level(),
+    setting("smd.port", &["Failed to start and then listen on the port defined", "failed to start and listen on the port defined"], 0.4).from(Emitter::Any).any_level(),
+    setting("smd.exec", &["Application failed to start: ", "error finding executable", "exec format error"], 0.75).with(&["xec"]).from(Emitter::Any).any_level(),
+    setting("smd.image", &["Image '", "image not found"], 0.8).with(&["not found"]).from(Emitter::Platform).any_level(),
+    // --- dependencies ----------------------------------------------------------------------------
+    dependency("smd.redis", &["redis.exceptions.ConnectionError", "redis.exceptions.TimeoutError", "connecting to redis", "Error connecting to Redis", "Error 111 connecting to ", "Redis connection failed", "Redis initialization failed", "Timeout connecting to server"], 0.75),
+    dependency("smd.http-pool", &["Max retries exceeded with url"], 0.7).capture(r"host='(?P<target>[^']+)', port=(?P<port>\d+)"),
+    dependency("smd.httpx", &["httpx.ConnectError", "httpx.ConnectTimeout", "aiohttp.client_exceptions.ClientConnectorError", "Cannot connect to host "], 0.7),
+    dependency("smd.broker", &["kafka.errors.NoBrokersAvailable", "kombu.exceptions.OperationalError", "pymongo.errors.ServerSelectionTimeoutError", "clickhouse_connect.driver.exceptions"], 0.75),
+    dependency("smd.upstream", &["upstream connect error or disconnect/reset before headers", "openai.APIConnectionError", "anthropic.APIConnectionError"], 0.65),
+    // --- memory ----------------------------------------------------------------------------------
+    LogSignal::new("smd.memory-limit", MEMORY, &["Memory limit of "]).with(&[" exceeded with "]).capture(r"Memory limit of (?P<limit>[\d.]+ ?\w+) exceeded with (?P<used>[\d.]+ ?\w+) used").speaks("out_of_memory", 0.9).from(Emitter::Any).any_level().attributes(&[("effect", "self")]),
+    LogSignal::new("smd.sigkill", MEMORY, &["was sent SIGKILL! Perhaps out of memory?"]).speaks("out_of_memory", 0.6).any_level().attributes(&[("effect", "self")]),
+    LogSignal::new("smd.signal-9", MEMORY, &["Container terminated on signal 9"]).speaks("out_of_memory", 0.5).from(Emitter::Any).any_level().attributes(&[("effect", "self")]),
+    LogSignal::new("smd.allocation", MEMORY, &["JavaScript heap out of memory", "java.lang.OutOfMemoryError", "MemoryError", "std::bad_alloc", "Out of memory: Killed process"]).speaks("out_of_memory", 0.8).from(Emitter::Any).any_level().attributes(&[("effect", "self")]),
+    // --- a failed start-up, without a cause -------------------------------------------------------
+    LogSignal::new("smd.exception", EXCEPTION, &["Traceback (most recent call last)", "CRITICAL STARTUP FAILURE: "]).speaks(CODE, 0.3).unless(&["TimeoutError", "OperationalError", "CancelledError", "timeout", "ConnectionRefused", "KeyboardInterrupt", "SystemExit", "Database", "database"]).attributes(HARMLESS),
+    LogSignal::new("smd.lifespan-failed", LIFESPAN, &["Application startup failed. Exiting.", "Startup failed in lifespan manager", "ERROR:    Application startup failed"]).any_level(),
+    LogSignal::new("smd.exit-3", EXIT, &["Container called exit(3)"]).from(Emitter::Any).any_level(),
+    LogSignal::new("smd.malformed-response", INSTANCE, &["either the HTTP response was malformed or connection to the instance had an error"]).from(Emitter::Any).any_level(),
+    LogSignal::new("smd.could-not-start", INSTANCE, &["the instance could not start successfully", "the instance failed the readiness check"]).from(Emitter::Any).any_level(),
+    LogSignal::new("smd.no-instance", INSTANCE, &["because there was no available instance"]).from(Emitter::Any).any_level(),
+];

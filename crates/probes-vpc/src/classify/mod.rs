@@ -1,0 +1,163 @@
+//! From the way packets take to whether it is the cause: on core alone.
+//!
+//! Capacity is claimed from capacity facts (a monitor's samples of the connector), never from a
+//! word. What an administrator set (`vpc-access-egress`) is evidence for a configuration error
+//! where the database cannot be reached by that way.
+
+mod signals;
+
+use shakedown_core::case::Argument;
+use shakedown_core::classify::{
+    Claim, ClaimStatus, Claimed, ClassifierMeta, ClassifierSpec, FailureClassifier,
+};
+use shakedown_core::evidence::{Change, ObservationMeta};
+use shakedown_core::id::{Cause, ObservationKind};
+use shakedown_core::monitor::Reading;
+use shakedown_core::{AttemptEnd, Case, Evidence, Observation};
+
+use crate::causes::VPC_CONNECTOR_CAPACITY;
+use signals::CAPACITY_WORD;
+
+const CONFIGURATION_ERROR: Cause = Cause::new("configuration_error");
+const UNREACHABLE: Cause = Cause::new("cloud_sql_unreachable");
+
+/// The share of a connector's processor from which on it has no room (a 99th percentile).
+const CPU_FULL: f64 = 0.8;
+
+const CAPACITY_WORD_META: ObservationMeta = ObservationMeta {
+    kind: ObservationKind::new(CAPACITY_WORD),
+    summary: "a line that has the word capacity and states no figure",
+};
+#[cfg(feature = "register")]
+shakedown_core::register_observation!(CAPACITY_WORD_META);
+#[cfg(feature = "register")]
+shakedown_core::register_signal!(signals::TABLE);
+
+/// Whether the way into the VPC network is the cause.
+#[derive(Debug, Default)]
+pub struct VpcPath;
+
+impl ClassifierSpec for VpcPath {
+    const META: ClassifierMeta = ClassifierMeta {
+        id: "vpc.path",
+        summary: "tells a connector at its capacity from the word, and egress settings that do not fit the database's address",
+        causes: &[VPC_CONNECTOR_CAPACITY, CONFIGURATION_ERROR],
+        symptoms: &[],
+    };
+}
+
+#[cfg(feature = "register")]
+shakedown_core::register_classifier!(VpcPath);
+
+impl FailureClassifier for VpcPath {
+    fn meta(&self) -> &'static ClassifierMeta {
+        &Self::META
+    }
+
+    fn classify(&self, evidence: &Evidence) -> Vec<Claim> {
+        let cases = Case::all(evidence);
+        cases.iter().flat_map(|case| capacity(case).into_iter().chain(egress(case))).collect()
+    }
+}
+
+/// Samples that state a connector's load: its processor, or as many instances as it may have.
+fn full(case: &Case<'_>) -> Vec<Observation> {
+    let value = |reading: &Reading| match reading {
+        Reading::Value(value) => Some(*value),
+        _ => None,
+    };
+    let hot = case.samples.iter().filter(|(_, sample)| {
+        let metric = sample.metric.as_str();
+        let processor = metric.contains("connector") && metric.contains("cpu");
+        processor && value(&sample.value).is_some_and(|value| value >= CPU_FULL)
+    });
+    hot.map(|(observation, _)| (*observation).clone()).collect()
+}
+
+fn capacity(case: &Case<'_>) -> Option<Claim> {
+    let unreachable = case.argue(&UNREACHABLE, |_| true);
+    let full = full(case);
+    if !full.is_empty() && unreachable.is_some() {
+        let status = ClaimStatus::Supported;
+        let mut claim = Claim::new(Claimed::Cause(VPC_CONNECTOR_CAPACITY), case.service, status);
+        claim.confidence = 0.75;
+        claim.summary = format!(
+            "{} samples show the connector's processor above {:.0} % while the database could not be reached through it.",
+            full.len(),
+            CPU_FULL * 100.0
+        );
+        claim.supporting = full.into_iter().take(4).collect();
+        claim.next = "vpc.connector-ramp: connect times against the number of connections, and the connector's maximum of instances".to_owned();
+        return Some(claim);
+    }
+    // The word alone: worth refuting only where somebody might fall for it.
+    let words: Vec<_> = case.of_kind(CAPACITY_WORD).map(|hit| hit.observation.clone()).collect();
+    let broken = unreachable.is_some() || case.failures().next().is_some();
+    if words.is_empty() || !broken {
+        return None;
+    }
+    let claimed = Claimed::Cause(VPC_CONNECTOR_CAPACITY);
+    let mut claim = Claim::new(claimed, case.service, ClaimStatus::Refuted);
+    let seen = case.seen_kind(CAPACITY_WORD).map_or(0, |seen| seen.count);
+    claim.summary = format!(
+        "{seen} lines have the word; none states the connector's throughput, processor or instances: nothing held shows that it was full."
+    );
+    claim.supporting = words;
+    claim.next = "vpcaccess.googleapis.com/connector/cpu/utilizations and instances of the window"
+        .to_owned();
+    Some(claim)
+}
+
+/// The egress setting that stood, whether it changed within the window, and who set it.
+struct EgressSetting<'e> {
+    observation: &'e Observation,
+    value: &'e str,
+    changed_from: &'e str,
+}
+
+fn egress_settings<'e>(case: &Case<'e>) -> Vec<EgressSetting<'e>> {
+    let setting = |(observation, change): &(&'e Observation, &'e Change)| {
+        let (_, from, to) =
+            change.fields.iter().find(|(key, ..)| key.ends_with("vpc-access-egress"))?;
+        Some(EgressSetting { observation, value: to, changed_from: from })
+    };
+    case.changes.iter().filter_map(setting).collect()
+}
+
+/// With `all-traffic` even the way to a public address of Cloud SQL goes through the connector and
+/// needs a NAT behind it; with `private-ranges-only` only private addresses do.
+fn egress(case: &Case<'_>) -> Option<Claim> {
+    let unreachable = case.argue(&UNREACHABLE, |_| true)?;
+    let settings = egress_settings(case);
+    let last = settings.iter().rfind(|setting| before_failure(setting, &unreachable))?;
+    if !last.value.contains("all") {
+        return None;
+    }
+    let worked_before = case.attempts.iter().any(|(observation, attempt)| {
+        attempt.end == AttemptEnd::Completed && observation.moment.at < last.observation.moment.at
+    });
+    let changed = !last.changed_from.is_empty() && worked_before;
+    let (status, confidence): (_, f64) =
+        if changed { (ClaimStatus::Supported, 0.7) } else { (ClaimStatus::Undetermined, 0.45) };
+    let mut claim = Claim::new(Claimed::Cause(CONFIGURATION_ERROR), case.service, status);
+    claim.confidence = confidence.min(unreachable.confidence);
+    claim.summary = if last.changed_from.is_empty() {
+        format!(
+            "The revisions that cannot reach the database are deployed with vpc-access-egress {}: every packet, also to Cloud SQL's public address, must pass the connector and a NAT behind it. Likely, not shown.",
+            last.value
+        )
+    } else {
+        format!(
+            "vpc-access-egress was changed from {} to {} before the database could not be reached.",
+            last.changed_from, last.value
+        )
+    };
+    claim.supporting = vec![last.observation.clone()];
+    claim.next = "deploy one revision with --vpc-egress=private-ranges-only, or run a Connectivity Test from the connector to the instance's address on 3307".to_owned();
+    Some(claim)
+}
+
+fn before_failure(setting: &EgressSetting<'_>, unreachable: &Argument<'_>) -> bool {
+    let first = unreachable.observations.iter().flatten().map(|o| o.moment.at).max();
+    first.is_none_or(|failed| setting.observation.moment.at <= failed)
+}

@@ -1,0 +1,14 @@
+//! Words that are no facts, kept so that a diagnosis can say why they prove nothing.
+
+use shakedown_core::signal::{Emitter, LogSignal, SignalTable};
+
+/// The word without a figure.
+pub(crate) const CAPACITY_WORD: &str = "vpc.capacity-word";
+
+/// The table.
+pub(crate) const TABLE: SignalTable = SignalTable { name: "vpc", signals: SIGNALS };
+
+#[rustfmt::skip]
+const SIGNALS: &[LogSignal] = &[
+    LogSignal::new("vpc.capacity-word", CAPACITY_WORD, &["VPC Connector Capacity", "VPC connector capacity", "vpc connector capacity", "VPC capacity", "apacity pressure", "apacity constraint", "Capacity Awareness", "no existing capacity for current traffic"]).from(Emitter::Any).any_level(),
+];
