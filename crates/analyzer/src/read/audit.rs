@@ -95,9 +95,23 @@ fn settings(payload: &Value) -> Option<&Value> {
 /// What differs between any two calls, or is no setting.
 fn is_noise(key: &str) -> bool {
     const NOISE: [&str; 17] = [
-        "@type", "operation-id", "client-name", "client-version", "nonce", "lastModifier", "creator",
-        "urls", "uid", "generation", "resourceVersion", "selfLink", "creationTimestamp", "etag",
-        "status", "ownerReferences", "kind",
+        "@type",
+        "operation-id",
+        "client-name",
+        "client-version",
+        "nonce",
+        "lastModifier",
+        "creator",
+        "urls",
+        "uid",
+        "generation",
+        "resourceVersion",
+        "selfLink",
+        "creationTimestamp",
+        "etag",
+        "status",
+        "ownerReferences",
+        "kind",
     ];
     NOISE.iter().any(|noise| key.ends_with(noise)) || key.contains("/build-")
 }
@@ -117,7 +131,9 @@ fn flatten(value: &Value, at: String, redactor: &Redactor, out: &mut BTreeMap<St
     match value {
         Value::Object(map) => {
             // `env: [{name, value}]` is a map in disguise.
-            if let (Some(name), true) = (map.get("name").and_then(Value::as_str), at.ends_with("env")) {
+            if let (Some(name), true) =
+                (map.get("name").and_then(Value::as_str), at.ends_with("env"))
+            {
                 let key = format!("env.{name}");
                 let value = match map.get("value").and_then(Value::as_str) {
                     Some(_) if is_secret(name) => REDACTED.to_owned(),
@@ -161,7 +177,8 @@ fn flatten(value: &Value, at: String, redactor: &Redactor, out: &mut BTreeMap<St
         Value::Null => {}
         other => {
             // `782.0` and `782` are one number; so are `True` and `true`, in texts.
-            let text = other.as_f64().map_or_else(|| other.to_string(), |number| number.to_string());
+            let text =
+                other.as_f64().map_or_else(|| other.to_string(), |number| number.to_string());
             out.insert(at, text);
         }
     }
@@ -220,7 +237,8 @@ mod tests {
 
     #[test]
     fn what_differs_between_two_deploys_is_the_change() {
-        let change = deploy("all-traffic", "b").to_change(Some(&deploy("private-ranges-only", "a")));
+        let change =
+            deploy("all-traffic", "b").to_change(Some(&deploy("private-ranges-only", "a")));
         let key = "annotations.run.googleapis.com/vpc-access-egress".to_owned();
         assert_eq!(
             change.fields,

@@ -66,9 +66,7 @@ impl State {
     ) -> (Self, usize) {
         match self {
             Self::Lines { skipping } => super::text::parse(bytes, end, *skipping, batch),
-            Self::Table(columns) => {
-                (self.clone(), super::table::parse(columns, bytes, end, batch))
-            }
+            Self::Table(columns) => (self.clone(), super::table::parse(columns, bytes, end, batch)),
             Self::Tree(tree) => {
                 let mut tree = tree.clone();
                 let read = tree.parse(bytes, end == End::Last, batch);

@@ -51,7 +51,8 @@ pub(crate) fn entry<R>(
         .or_else(|| Severity::from_text(&message))
         .unwrap_or_default();
     let field = time::stamp(raw.time).or_else(|| time::stamp(raw.json.time));
-    let clock = if field.is_none() || raw.plain { ClockSource::Container } else { ClockSource::Google };
+    let clock =
+        if field.is_none() || raw.plain { ClockSource::Container } else { ClockSource::Google };
     let stamp = field.or_else(|| time::in_line(message.as_bytes()));
     let log = match LogName::from_name(raw.log) {
         LogName::Other if raw.log.is_empty() => infer_log(&message, payload, audit.as_ref()),

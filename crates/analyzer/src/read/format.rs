@@ -74,11 +74,7 @@ pub(crate) fn detect(head: &[u8]) -> (Format, State) {
     }
 }
 
-fn object(
-    rest: &[u8],
-    tree: impl Fn() -> State,
-    lines: impl Fn() -> State,
-) -> (Format, State) {
+fn object(rest: &[u8], tree: impl Fn() -> State, lines: impl Fn() -> State) -> (Format, State) {
     if !matches!(rest.get(skip_ws(rest, 1)), Some(b'"' | b'}') | None) {
         return (Format::Text, lines());
     }
@@ -94,7 +90,8 @@ fn object(
         // entry, lines are meant.
         Err(_) => {
             let next = skip_ws(rest, line_end);
-            let brace = rest.get(next) == Some(&b'{') && rest.get(line_end.wrapping_sub(1)) != Some(&b'[');
+            let brace =
+                rest.get(next) == Some(&b'{') && rest.get(line_end.wrapping_sub(1)) != Some(&b'[');
             if brace || line_end > 2 && next >= rest.len() {
                 (Format::JsonLines, lines())
             } else {

@@ -1,11 +1,15 @@
 //! What can be read, and how its bytes come: files, directories, standard input, compressed or not.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Cursor, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use flate2::read::MultiGzDecoder;
+use ruzstd::decoding::StreamingDecoder;
+
 use super::ReadError;
+use super::utf16::{Order, Utf16};
 
 /// Something to read.
 #[derive(Clone, Debug)]
@@ -75,17 +79,153 @@ fn walk(
     Ok(())
 }
 
-/// All bytes of an input, as UTF-8 where it was UTF-16, and why there are no more.
-pub(crate) fn load(input: &Input, max_bytes: u64) -> Result<(Vec<u8>, Option<String>), ReadError> {
-    let failed = |source| ReadError::Io { name: input.name(), source };
-    let mut bytes = Vec::new();
-    match input {
-        Input::Path(path) => {
-            File::open(path).and_then(|file| file.take(max_bytes).read_to_end(&mut bytes))
+/// The decoded bytes of an input: decompressed, without a byte order mark, UTF-16 as UTF-8.
+pub(crate) struct Bytes {
+    reader: Box<dyn Read + Send>,
+    /// How many more may be read.
+    left: u64,
+    /// How many were skipped at the beginning.
+    pub(crate) skipped: u64,
+    /// Why there are no more, when that is not the end.
+    pub(crate) ended_early: Option<String>,
+}
+
+/// Enough to recognise a compression, or an encoding by its zeros.
+const HEAD: usize = 512;
+
+impl Bytes {
+    pub(crate) fn open(input: &Input, max_bytes: u64) -> Result<Self, ReadError> {
+        let failed = |source| ReadError::Io { name: input.name(), source };
+        let raw: Box<dyn Read + Send> = match input {
+            Input::Path(path) => Box::new(File::open(path).map_err(failed)?),
+            Input::Stdin => Box::new(io::stdin()),
+            Input::Bytes(_, data) => Box::new(Cursor::new(Arc::clone(data))),
+        };
+        let (head, raw) = peek(raw).map_err(failed)?;
+        let compressed = matches!(&head[..], [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd, ..]);
+        let (head, reader) = match &head[..] {
+            _ if !compressed => (head, raw),
+            [0x1f, ..] => peek(Box::new(MultiGzDecoder::new(raw))).unwrap_or_else(broken),
+            _ => peek(Box::new(Zstd::new(raw))).unwrap_or_else(broken),
+        };
+        let mut reader = reader;
+        let mut skipped = 0;
+        if head.starts_with(&[0xef, 0xbb, 0xbf]) {
+            skipped = 3;
+            reader.read_exact(&mut [0; 3]).map_err(failed)?;
+        } else if let Some(order) = Order::of(&head) {
+            reader = Box::new(Utf16::new(reader, order));
         }
-        Input::Stdin => io::stdin().lock().take(max_bytes).read_to_end(&mut bytes),
-        Input::Bytes(_, data) => data.take(max_bytes).read_to_end(&mut bytes),
+        Ok(Self { reader, left: max_bytes, skipped, ended_early: None })
     }
-    .map_err(failed)?;
-    Ok((bytes, None))
+
+    /// Fills `into` from its beginning. Returns how many bytes came; fewer than asked for only at
+    /// the end.
+    pub(crate) fn fill(&mut self, into: &mut [u8]) -> usize {
+        let mut len = 0;
+        while len < into.len() && self.ended_early.is_none() {
+            let want = (into.len() - len).min(usize::try_from(self.left).unwrap_or(usize::MAX));
+            if want == 0 {
+                // Only now is it known whether anything was left out.
+                if self.reader.read(&mut [0]).is_ok_and(|more| more > 0) {
+                    self.ended_early = Some("more bytes than may be read of one input".to_owned());
+                }
+                break;
+            }
+            match self.reader.read(&mut into[len..len + want]) {
+                Ok(0) => break,
+                Ok(came) => {
+                    len += came;
+                    self.left -= came as u64;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => self.ended_early = Some(e.to_string()),
+            }
+        }
+        len
+    }
+}
+
+type Peeked = (Vec<u8>, Box<dyn Read + Send>);
+
+/// The first bytes, and a reader that gives them again.
+fn peek(mut reader: Box<dyn Read + Send>) -> io::Result<Peeked> {
+    let mut head = vec![0; HEAD];
+    let mut len = 0;
+    let mut failed = None;
+    while len < HEAD {
+        match reader.read(&mut head[len..]) {
+            Ok(0) => break,
+            Ok(came) => len += came,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) if len == 0 => return Err(e),
+            // What came before the error is kept; the error comes again after it.
+            Err(e) => {
+                failed = Some(e);
+                break;
+            }
+        }
+    }
+    head.truncate(len);
+    let again = Cursor::new(head.clone());
+    Ok((
+        head,
+        match failed {
+            Some(e) => Box::new(again.chain(Failing(e.kind(), e.to_string()))),
+            None => Box::new(again.chain(reader)),
+        },
+    ))
+}
+
+/// A compressed stream that is broken from its first byte: an input with nothing in it but the
+/// reason.
+fn broken(e: io::Error) -> Peeked {
+    (Vec::new(), Box::new(Failing(e.kind(), e.to_string())))
+}
+
+struct Failing(io::ErrorKind, String);
+
+impl Read for Failing {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::Error::new(self.0, self.1.clone()))
+    }
+}
+
+/// All frames of a zstd stream, one after the other.
+enum Zstd {
+    Between(Box<dyn Read + Send>),
+    Frame(Box<StreamingDecoder<Box<dyn Read + Send>, ruzstd::decoding::FrameDecoder>>),
+    Ended,
+}
+
+impl Zstd {
+    fn new(reader: Box<dyn Read + Send>) -> Self {
+        Self::Between(reader)
+    }
+}
+
+impl Read for Zstd {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match std::mem::replace(self, Self::Ended) {
+                Self::Ended => return Ok(0),
+                Self::Between(reader) => {
+                    let (head, reader) = peek(reader)?;
+                    if head.is_empty() {
+                        return Ok(0);
+                    }
+                    let frame = StreamingDecoder::new(reader).map_err(io::Error::other)?;
+                    *self = Self::Frame(Box::new(frame));
+                }
+                Self::Frame(mut frame) => {
+                    let len = frame.read(into)?;
+                    if len > 0 || into.is_empty() {
+                        *self = Self::Frame(frame);
+                        return Ok(len);
+                    }
+                    *self = Self::Between(frame.into_inner());
+                }
+            }
+        }
+    }
 }

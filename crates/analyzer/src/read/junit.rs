@@ -11,14 +11,17 @@ use crate::entry::Origin;
 pub(crate) fn parse<'a>(bytes: &'a [u8], last: bool, batch: &mut Batch<'a>) -> usize {
     let mut at = 0;
     while let Some(start) = memmem::find(&bytes[at..], b"<testcase").map(|n| at + n) {
-        let Some(tag_end) = tag_end(bytes, start) else { return unfinished(bytes, start, last, batch) };
+        let Some(tag_end) = tag_end(bytes, start) else {
+            return unfinished(bytes, start, last, batch);
+        };
         let open = &bytes[start..tag_end];
         if open.ends_with(b"/>") {
             batch.raws.push(case(start, open, b""));
             at = tag_end;
             continue;
         }
-        let Some(close) = memmem::find(&bytes[tag_end..], b"</testcase>").map(|n| tag_end + n) else {
+        let Some(close) = memmem::find(&bytes[tag_end..], b"</testcase>").map(|n| tag_end + n)
+        else {
             return unfinished(bytes, start, last, batch);
         };
         batch.raws.push(case(start, open, &bytes[tag_end..close]));

@@ -10,26 +10,24 @@ mod build;
 mod format;
 mod input;
 mod junit;
+mod pipeline;
 mod record;
 pub(crate) mod scan;
 mod table;
 mod text;
 mod time;
 mod tree;
+mod utf16;
 
 use std::io;
 use std::path::PathBuf;
 
-use crate::coverage::{Coverage, Tally, Window};
-use crate::dedup::{self, Dedup, Seen};
+use crate::coverage::Coverage;
 use crate::entry::{EntrySink, FileId, Location};
 
 pub use batch::Why;
 pub use format::Format;
 pub use input::Input;
-
-use batch::{Batch, End};
-use build::Context;
 
 /// The longest record that is read, in bytes. Cloud Logging's limit for one entry is 256 KiB.
 pub const MAX_ENTRY: usize = 4 << 20;
@@ -49,7 +47,8 @@ pub struct ReadOptions {
     pub service: String,
     /// How many threads parse. Default 2.
     pub threads: usize,
-    /// How much is read at once, in bytes. Default 1 MiB.
+    /// How much is read at once, in bytes. Default 256 KiB: a block and what is found in it stay in
+    /// the processor's cache.
     pub block: usize,
 }
 
@@ -60,7 +59,7 @@ impl Default for ReadOptions {
             assumed_offset_s: 0,
             service: String::new(),
             threads: 2,
-            block: 1 << 20,
+            block: 256 << 10,
         }
     }
 }
@@ -142,62 +141,10 @@ pub fn read<S: EntrySink>(
     make_sink: impl Fn() -> S,
 ) -> Result<(S, Coverage, ReadReport), ReadError> {
     let (sources, run_dirs) = input::expand(inputs)?;
-    let mut report = ReadReport { files: Vec::new(), run_dirs };
-    let mut sink = make_sink();
-    let mut tally = Tally::default();
-    let mut dedup = Dedup::default();
-    let mut claimed = Vec::new();
-    for (n, source) in sources.iter().enumerate() {
-        let file = FileId(u32::try_from(n).unwrap_or(u32::MAX));
-        let (bytes, ended_early) = input::load(source, options.max_bytes)?;
-        let (format, state) = format::detect(&bytes);
-        let mut batch = Batch::default();
-        state.parse(&bytes, End::Last, &mut batch);
-        let ctx = Context {
-            file,
-            base: 0,
-            assumed_offset_s: options.assumed_offset_s,
-            service: &options.service,
-        };
-        let located = |(at, why): &(usize, Why)| Broken {
-            location: Location { file, offset: *at as u64 },
-            why: *why,
-        };
-        report.files.push(FileReport {
-            name: source.name(),
-            format,
-            bytes: bytes.len() as u64,
-            records: batch.raws.len() as u64,
-            broken: batch.broken.len() as u64,
-            located: batch.broken.iter().take(MAX_LOCATED).map(located).collect(),
-            ended_early,
-        });
-        tally.broken += batch.broken.len() as u64;
-        tally.not_entries += batch.not_entries;
-        for (from, to) in &batch.claims {
-            let at = |text| time::stamp(text).and_then(|stamp| stamp.timestamp(0));
-            if let (Some(from), Some(to)) = (at(from), at(to)) {
-                claimed.push((file, Window { from, to }));
-            }
-        }
-        for raw in &mut batch.raws {
-            tally.add_rows(file, raw.hint.severity, 1);
-            if !raw.insert_id.is_empty() {
-                match dedup.see(dedup::hash(raw.insert_id), raw.has_payload()) {
-                    Seen::New => {}
-                    Seen::Completes => raw.completes = true,
-                    Seen::Duplicate => {
-                        tally.duplicates += 1;
-                        continue;
-                    }
-                }
-            }
-            build::entry(raw, &ctx, |entry, notes| {
-                tally.zone_assumed += u64::from(notes.zone_assumed);
-                tally.add(entry);
-                sink.entry(entry);
-            });
-        }
+    let mut done = pipeline::run(&sources, options, make_sink)?;
+    for (file, source) in done.files.iter_mut().zip(&sources) {
+        file.name = source.name();
     }
-    Ok((sink, tally.finish(claimed, dedup.beyond), report))
+    let coverage = done.tally.finish(done.claimed, done.ids_beyond);
+    Ok((done.sink, coverage, ReadReport { files: done.files, run_dirs }))
 }

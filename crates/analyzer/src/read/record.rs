@@ -166,7 +166,13 @@ fn take_ranked<'a>(
     let mut found: &[u8] = &[];
     let end = take_string(bytes, at, &mut found)?;
     // An empty string is a payload too, of the lowest kind.
-    let rank = if bytes[at] != b'"' { 0 } else if found.is_empty() { rank.min(1) } else { rank };
+    let rank = if bytes[at] != b'"' {
+        0
+    } else if found.is_empty() {
+        rank.min(1)
+    } else {
+        rank
+    };
     if rank > *best {
         *best = rank;
         *into = found;
@@ -194,12 +200,10 @@ pub(crate) fn parse<'a>(bytes: &'a [u8], at: usize, hint: Hint) -> Result<(Raw<'
 
 #[inline(always)]
 fn member<'a>(bytes: &'a [u8], key: &[u8], at: usize, raw: &mut Raw<'a>) -> Result<usize, Bad> {
-    let time = |rank, raw: &mut Raw<'a>| {
-        take_ranked(bytes, at, rank, &mut raw.time_rank, &mut raw.time)
-    };
-    let text = |rank, raw: &mut Raw<'a>| {
-        take_ranked(bytes, at, rank, &mut raw.text_rank, &mut raw.text)
-    };
+    let time =
+        |rank, raw: &mut Raw<'a>| take_ranked(bytes, at, rank, &mut raw.time_rank, &mut raw.time);
+    let text =
+        |rank, raw: &mut Raw<'a>| take_ranked(bytes, at, rank, &mut raw.text_rank, &mut raw.text);
     match key {
         b"timestamp" => time(9, raw),
         b"time" | b"@timestamp" | b"ts" | b"datetime" => time(8, raw),
@@ -229,8 +233,8 @@ fn member<'a>(bytes: &'a [u8], key: &[u8], at: usize, raw: &mut Raw<'a>) -> Resu
         b"resource" => resource(bytes, at, raw),
         b"labels" => {
             let end = take_object(bytes, at, &mut raw.labels)?;
-            if let Some([b'"', instance @ .., b'"']) =
-                scan::member(raw.labels, "instanceId").or_else(|| scan::member(raw.labels, "instance_id"))
+            if let Some([b'"', instance @ .., b'"']) = scan::member(raw.labels, "instanceId")
+                .or_else(|| scan::member(raw.labels, "instance_id"))
             {
                 raw.instance = instance;
             }

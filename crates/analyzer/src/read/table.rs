@@ -25,13 +25,15 @@ impl Columns {
     /// The columns of a head line, when it is one: words in capitals, a time first.
     pub(crate) fn of(head: &[u8]) -> Option<Self> {
         let head = head.strip_suffix(b"\r").unwrap_or(head);
-        if !head.iter().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b"_ .:".contains(b)) {
+        if !head.iter().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b"_ .:".contains(b))
+        {
             return None;
         }
         let mut columns = Vec::new();
         let mut at = 0;
         while let Some(start) = head[at..].iter().position(|b| *b != b' ').map(|n| at + n) {
-            let end = head[start..].iter().position(|b| *b == b' ').map_or(head.len(), |n| start + n);
+            let end =
+                head[start..].iter().position(|b| *b == b' ').map_or(head.len(), |n| start + n);
             columns.push((
                 match &head[start..end] {
                     b"TIMESTAMP" | b"TIME" | b"RECEIVE_TIMESTAMP" => Column::Time,
@@ -90,7 +92,12 @@ impl Columns {
 }
 
 /// Reads rows. Returns how many bytes were read.
-pub(crate) fn parse<'a>(columns: &Columns, bytes: &'a [u8], end: End, batch: &mut Batch<'a>) -> usize {
+pub(crate) fn parse<'a>(
+    columns: &Columns,
+    bytes: &'a [u8],
+    end: End,
+    batch: &mut Batch<'a>,
+) -> usize {
     let mut row: Option<usize> = None;
     let mut at = 0;
     while at < bytes.len() {

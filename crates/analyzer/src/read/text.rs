@@ -129,7 +129,8 @@ pub(crate) fn split(line: &[u8]) -> Line<'_> {
     if let Some(bar) = memchr::memchr(b'|', &line[..line.len().min(64)]) {
         let name = line[..bar].trim_ascii_end();
         let wordlike = |b: &u8| b.is_ascii_alphanumeric() || b"-_.".contains(b);
-        if name.len() < bar && name.iter().all(wordlike) && name.iter().any(u8::is_ascii_alphabetic) {
+        if name.len() < bar && name.iter().all(wordlike) && name.iter().any(u8::is_ascii_alphabetic)
+        {
             out.service = name;
             out.prefix = (bar + 2).min(line.len());
         }
@@ -254,20 +255,20 @@ fn continues(open: &mut Group<'_>, parts: &Line<'_>, body: &[u8]) -> bool {
             open.traceback = Traceback::Done;
             true
         }
-        Traceback::Done
-            if starts(&[
-                b"During handling of the above exception",
-                b"The above exception was the direct cause",
-            ]) =>
-        {
+        Traceback::Done if is_chained(trimmed) => {
             open.traceback = Traceback::Frames;
             true
         }
         Traceback::Done => {
             !timed
                 && starts(&[
-                    b"(Background on this error", b"[SQL", b"[parameters", b"DETAIL:", b"HINT:",
-                    b"CONTEXT:", b"LINE ",
+                    b"(Background on this error",
+                    b"[SQL",
+                    b"[parameters",
+                    b"DETAIL:",
+                    b"HINT:",
+                    b"CONTEXT:",
+                    b"LINE ",
                 ])
         }
     }
@@ -329,4 +330,11 @@ pub(crate) fn begins_entry(line: &[u8]) -> bool {
         && !indented(parts.rest)
         && !is_traceback(parts.rest)
         && !is_exception(parts.rest.trim_ascii_start())
+        && !is_chained(parts.rest.trim_ascii_start())
+}
+
+/// What stands between the tracebacks of two exceptions of which one led to the other.
+fn is_chained(line: &[u8]) -> bool {
+    line.starts_with(b"During handling of the above exception")
+        || line.starts_with(b"The above exception was the direct cause")
 }

@@ -188,7 +188,9 @@ mod tests {
         ] {
             assert_eq!(read(text), Some((at.to_owned(), resolution, zoned, len)), "{text}");
         }
-        for text in ["", "2025-09-16", "2025-02-29T00:00:00Z", "2025-13-01T00:00:00Z", "20250916T004259Z"] {
+        for text in
+            ["", "2025-09-16", "2025-02-29T00:00:00Z", "2025-13-01T00:00:00Z", "20250916T004259Z"]
+        {
             assert_eq!(read(text), None, "{text}");
         }
     }

@@ -48,10 +48,18 @@ fn known(key: &[u8], hint: Hint) -> Option<Frame> {
     let frame = Frame { list: false, hint, deep: false, counts: false };
     let origin = |origin| Some(Frame { hint: Hint { origin, ..hint }, ..frame });
     match key {
-        b"logs_by_severity" | b"raw_logs" | b"entries" | b"log_entries" | b"logs"
+        b"logs_by_severity"
+        | b"raw_logs"
+        | b"entries"
+        | b"log_entries"
+        | b"logs"
         | b"detailed_by_severity" => Some(frame),
         b"sample_entries" | b"samples" | b"examples" => origin(Origin::Log),
-        b"issues_by_severity" | b"issues" | b"unique_messages" | b"errors" | b"warnings"
+        b"issues_by_severity"
+        | b"issues"
+        | b"unique_messages"
+        | b"errors"
+        | b"warnings"
         | b"results" => origin(Origin::Summary).map(|frame| Frame {
             deep: key.starts_with(b"issues"),
             counts: key == b"unique_messages",
@@ -71,14 +79,25 @@ fn known(key: &[u8], hint: Hint) -> Option<Frame> {
 fn is_collection(key: &[u8]) -> bool {
     matches!(
         key,
-        b"logs_by_severity" | b"raw_logs" | b"log_entries" | b"detailed_by_severity"
-            | b"issues_by_severity" | b"sample_entries" | b"entries" | b"tests"
+        b"logs_by_severity"
+            | b"raw_logs"
+            | b"log_entries"
+            | b"detailed_by_severity"
+            | b"issues_by_severity"
+            | b"sample_entries"
+            | b"entries"
+            | b"tests"
     )
 }
 
 impl Tree {
     /// Reads `bytes`. Returns how many were read.
-    pub(crate) fn parse<'a>(&mut self, bytes: &'a [u8], last: bool, batch: &mut Batch<'a>) -> usize {
+    pub(crate) fn parse<'a>(
+        &mut self,
+        bytes: &'a [u8],
+        last: bool,
+        batch: &mut Batch<'a>,
+    ) -> usize {
         let mut at = 0;
         loop {
             if let Some(skip) = &mut self.skip {
@@ -142,7 +161,12 @@ impl Tree {
 
     /// Reads one value, member or closing bracket. Returns the position after it.
     #[inline]
-    fn step<'a>(&mut self, bytes: &'a [u8], at: usize, batch: &mut Batch<'a>) -> Result<usize, Bad> {
+    fn step<'a>(
+        &mut self,
+        bytes: &'a [u8],
+        at: usize,
+        batch: &mut Batch<'a>,
+    ) -> Result<usize, Bad> {
         let top = self.stack.last().copied();
         match bytes[at] {
             b'{' if top.is_none_or(|top| top.list) => self.object(bytes, at, batch),
@@ -292,32 +316,54 @@ impl Tree {
         }
     }
 
+    /// What stands before and at the first byte of a record on a line of its own.
+    fn mark(&self) -> Option<Vec<u8>> {
+        Some([&b"\n"[..], &vec![b' '; self.indent?], b"{"].concat())
+    }
+
     /// The next place where a record seems to begin.
     fn find_record(&self, bytes: &[u8], from: usize) -> Option<usize> {
-        if let Some(indent) = self.indent {
-            let mark = [&b"\n"[..], &vec![b' '; indent], b"{"].concat();
-            return memmem::find(bytes.get(from..)?, &mark).map(|n| from + n + mark.len() - 1);
+        let rest = bytes.get(from..)?;
+        if let Some(mark) = self.mark() {
+            return memmem::find(rest, &mark).map(|n| from + n + mark.len() - 1);
         }
-        let mut from = from;
-        loop {
-            let at = from + memmem::find(bytes.get(from..)?, b"{\"")?;
-            let before = bytes[..at].iter().rev().find(|b| !b.is_ascii_whitespace());
-            let key = &bytes[at + 2..];
-            if matches!(before, None | Some(b',' | b'[' | b'}'))
-                && FIRST.iter().any(|name| key.starts_with(name))
-            {
-                return Some(at);
-            }
-            from = at + 2;
-        }
+        memmem::find_iter(rest, b"{\"").map(|n| from + n).find(|at| begins_record(bytes, *at))
     }
+
+    /// The last place after `from` where a record seems to begin.
+    pub(crate) fn rfind_record(&self, bytes: &[u8], from: usize) -> Option<usize> {
+        let rest = bytes.get(from..)?;
+        if let Some(mark) = self.mark() {
+            return memmem::rfind(rest, &mark).map(|n| from + n + mark.len() - 1);
+        }
+        memmem::rfind_iter(rest, b"{\"").map(|n| from + n).find(|at| begins_record(bytes, *at))
+    }
+}
+
+/// Whether the object at `at` seems to be a record rather than a part of one.
+fn begins_record(bytes: &[u8], at: usize) -> bool {
+    let before = bytes[..at].iter().rev().find(|b| !b.is_ascii_whitespace());
+    let key = &bytes[at + 2..];
+    matches!(before, None | Some(b',' | b'[' | b'}'))
+        && FIRST.iter().any(|name| key.starts_with(name))
 }
 
 /// Members that entries begin with, and what is inside entries does not.
 const FIRST: [&[u8]; 14] = [
-    b"insertId\"", b"insert_id\"", b"timestamp\"", b"logName\"", b"log_name\"", b"textPayload\"",
-    b"text_payload\"", b"jsonPayload\"", b"json_payload\"", b"httpRequest\"", b"protoPayload\"",
-    b"receiveTimestamp\"", b"errorGroups\"", b"severity\"",
+    b"insertId\"",
+    b"insert_id\"",
+    b"timestamp\"",
+    b"logName\"",
+    b"log_name\"",
+    b"textPayload\"",
+    b"text_payload\"",
+    b"jsonPayload\"",
+    b"json_payload\"",
+    b"httpRequest\"",
+    b"protoPayload\"",
+    b"receiveTimestamp\"",
+    b"errorGroups\"",
+    b"severity\"",
 ];
 
 /// Whether the object at the beginning of `bytes` has a member that only collections have, as far
