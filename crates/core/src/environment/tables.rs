@@ -403,21 +403,21 @@ pub struct Guard {
 
 impl Guard {
     /// The strategy's four alert thresholds. "Response time degradation > 200 % of baseline" is read
-    /// as more than twice the baseline, and more than 50 ms: our own choice of what is too little to
-    /// matter.
+    /// as more than twice the baseline, more than 50 ms, and for 30 s (three samples): our own choice
+    /// of what is too little or too short to matter.
     pub fn strategy() -> Vec<Self> {
-        let guard = |metric: &str, above, above_baseline, minutes: u64| Self {
+        let guard = |metric: &str, above, above_baseline, lasting: u64| Self {
             metric: metric.to_owned(),
             above,
             above_baseline,
             floor: above_baseline.map(|_| 50.0),
-            lasting: Span::secs(minutes * 60),
+            lasting: Span::secs(lasting),
         };
         vec![
-            guard("cloudsql.resource_utilization", Some(0.80), None, 5),
+            guard("cloudsql.resource_utilization", Some(0.80), None, 300),
             guard("cloudsql.connection_pool_utilization", Some(0.90), None, 0),
             guard("cloudsql.connection_errors", Some(0.05), None, 0),
-            guard("cloudsql.query_latency", None, Some(2.0), 0),
+            guard("cloudsql.query_latency", None, Some(2.0), 30),
         ]
     }
 }
