@@ -25,10 +25,11 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("shakedown-analyzer", &["shakedown-core"], &["shakedown-testkit"]),
     ("shakedown-report", &["shakedown-core"], &["shakedown-testkit"]),
     ("shakedown-lab", &["shakedown-core", "shakedown-wire"], &["shakedown-testkit"]),
-    ("shakedown-testkit", &["shakedown-core", "shakedown-wire", "shakedown-lab"], &[]),
+    ("shakedown-testkit", TESTED, &[]),
     ("shakedown", EVERYTHING, EVERYTHING),
     ("shakedown-bench", BENCHED, &[]),
 ];
+const TESTED: &[&str] = &["shakedown-core", "shakedown-lab", "shakedown-runner", "shakedown-wire"];
 const PROBE_TESTS: &[&str] = &["shakedown-testkit", "shakedown-lab"];
 const BENCHED: &[&str] = &[
     "shakedown-core",
@@ -74,7 +75,7 @@ impl Tidy {
         sources(&tree, &mut problems)?;
         licences(&tree, &mut problems);
         links(&tree, &mut problems)?;
-        banned(&mut problems)?;
+        banned(&tree, &mut problems)?;
         if problems.is_empty() {
             println!("tidy: {} packages, {} files", tree.packages.len(), tree.files.len());
             return Ok(());
@@ -340,15 +341,29 @@ fn normal(path: &Path) -> PathBuf {
     clean
 }
 
-fn banned(problems: &mut Vec<String>) -> Result<()> {
-    let args = ["tree", "--workspace", "--all-features", "--prefix=none", "--format={p}"];
-    let tree = shell::output(shell::cargo(args).args(["--edges=normal,build,dev", "--locked"]))?;
-    let names: BTreeSet<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
-    for name in BANNED.iter().filter(|name| names.contains(*name)) {
-        problems.push(format!(
-            "Cargo.lock: {name} is banned: `cargo tree --invert {name}` says who brings it; turn \
-             that feature off"
-        ));
+/// Every lock file, the examples' too, is up to date and holds nothing that is banned.
+fn banned(tree: &Tree, problems: &mut Vec<String>) -> Result<()> {
+    for lock in tree.files.iter().filter(|file| file.ends_with("Cargo.lock")) {
+        let folder = tree.root.join(lock.parent().unwrap_or(Path::new("")));
+        let shown = lock.display();
+        let args = ["tree", "--workspace", "--all-features", "--prefix=none", "--format={p}"];
+        let mut command = shell::cargo(args);
+        command.current_dir(folder).args(["--edges=normal,build,dev", "--locked"]);
+        let output = command.output().context("cannot start cargo")?;
+        if !output.status.success() {
+            let errors = String::from_utf8_lossy(&output.stderr);
+            let first = errors.lines().next().unwrap_or_default();
+            problems.push(format!("{shown}: run cargo metadata there and commit it ({first})"));
+            continue;
+        }
+        let text = String::from_utf8_lossy(&output.stdout);
+        let names: BTreeSet<&str> = text.lines().filter_map(|l| l.split(' ').next()).collect();
+        for name in BANNED.iter().filter(|name| names.contains(*name)) {
+            problems.push(format!(
+                "{shown}: {name} is banned: `cargo tree --invert {name}` says who brings it; turn \
+                 that feature off"
+            ));
+        }
     }
     Ok(())
 }
