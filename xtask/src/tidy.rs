@@ -25,11 +25,10 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("shakedown-analyzer", &["shakedown-core"], &["shakedown-testkit"]),
     ("shakedown-report", &["shakedown-core"], &["shakedown-testkit"]),
     ("shakedown-lab", &["shakedown-core", "shakedown-wire"], &["shakedown-testkit"]),
-    ("shakedown-testkit", TESTED, &[]),
+    ("shakedown-testkit", &["shakedown-core", "shakedown-wire", "shakedown-lab"], &[]),
     ("shakedown", EVERYTHING, EVERYTHING),
     ("shakedown-bench", BENCHED, &[]),
 ];
-const TESTED: &[&str] = &["shakedown-core", "shakedown-lab", "shakedown-runner", "shakedown-wire"];
 const PROBE_TESTS: &[&str] = &["shakedown-testkit", "shakedown-lab"];
 const BENCHED: &[&str] = &[
     "shakedown-core",
