@@ -215,6 +215,11 @@ impl<'e> Case<'e> {
         if !self.attempts[attempt].1.failed() {
             return None;
         }
+        // A text that several causes write decides only where nothing else does.
+        self.best_of(attempt, false).or_else(|| self.best_of(attempt, true))
+    }
+
+    fn best_of(&self, attempt: usize, ambiguous: bool) -> Option<&'e str> {
         let mut scores: BTreeMap<&str, BTreeMap<&str, f64>> = BTreeMap::new();
         for (hit, effect) in self.hits.iter().zip(&self.effects) {
             let factor = match effect {
@@ -222,7 +227,7 @@ impl<'e> Case<'e> {
                 Effect::Before(index) if *index == attempt && !hit.tolerated => 0.6,
                 _ => continue,
             };
-            if hit.cause.is_empty() {
+            if hit.cause.is_empty() || (!ambiguous && hit.fact.get("ambiguous") == "true") {
                 continue;
             }
             let signals = scores.entry(hit.cause).or_default();

@@ -150,7 +150,9 @@ fn pool(case: &Case<'_>) -> Option<Claim> {
         .iter()
         .filter(|hit| [CANNOT_CONNECT, NO_SLOT, REFUSED].contains(&hit.fact.fact.as_str()));
     let elsewhere: Vec<_> = elsewhere.map(|hit| hit.observation.clone()).take(3).collect();
-    if !elsewhere.is_empty() {
+    // A fresh process holds no connections: what fails before anything was served is the opening.
+    let fresh = !argument.attempts.is_empty() && !argument.requests && !case.serves();
+    if !elsewhere.is_empty() || fresh {
         claim.status = ClaimStatus::Undetermined;
         claim.confidence = claim.confidence.min(0.35);
         claim.against = elsewhere;

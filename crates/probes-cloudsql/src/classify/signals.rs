@@ -37,6 +37,9 @@ const fn refused(id: &'static str, any: &'static [&'static str], weight: f64) ->
     LogSignal::new(id, REFUSED, any).speaks(CONFIGURATION, weight).from(Emitter::Any)
 }
 
+/// A pool that cannot open connections says the same as one whose connections are all taken.
+const AMBIGUOUS: &[(&str, &str)] = &[("ambiguous", "true")];
+
 /// The table.
 pub(crate) const TABLE: SignalTable = SignalTable { name: "cloudsql", signals: SIGNALS };
 
@@ -93,13 +96,13 @@ const SIGNALS: &[LogSignal] = &[
     // --- the application's pool --------------------------------------------------------------
     pool("cloudsql.sqlalchemy-pool", &["QueuePool limit of size"], 0.9).capture(r"QueuePool limit of size (?P<size>\d+) overflow (?P<overflow>\d+) reached, connection timed out(?:, timeout (?P<timeout>[\d.]+))?"),
     pool("cloudsql.psycopg-pool", &["couldn't get a connection after"], 0.85),
-    pool("cloudsql.asyncpg-pool", &["asyncpg/pool.py"], 0.6).with(&["TimeoutError", "acquire"]),
-    pool("cloudsql.sqlx-pool", &["pool timed out while waiting for an open connection"], 0.55),
+    pool("cloudsql.asyncpg-pool", &["asyncpg/pool.py"], 0.6).with(&["TimeoutError", "acquire"]).attributes(AMBIGUOUS),
+    pool("cloudsql.sqlx-pool", &["pool timed out while waiting for an open connection"], 0.62).attributes(AMBIGUOUS),
     pool("cloudsql.prisma-pool", &["Timed out fetching a new connection from the connection pool"], 0.85),
     pool("cloudsql.hikari", &["Connection is not available, request timed out after"], 0.85),
     pool("cloudsql.deadpool", &["Timeout occurred while waiting for a slot to become available"], 0.85),
     pool("cloudsql.knex", &["Knex: Timeout acquiring a connection. The pool is probably full."], 0.85),
-    pool("cloudsql.node-pool", &["timeout exceeded when trying to connect"], 0.6),
+    pool("cloudsql.node-pool", &["timeout exceeded when trying to connect"], 0.6).attributes(AMBIGUOUS),
 
     // --- too slow ----------------------------------------------------------------------------
     LogSignal::new("cloudsql.statement-timeout", TOO_SLOW, &["canceling statement due to statement timeout", "QueryCanceledError"]).speaks(SLOW, 0.75),

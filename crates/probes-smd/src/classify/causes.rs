@@ -34,6 +34,10 @@ fn first_words(case: &Case<'_>, kind: &str) -> Option<String> {
 
 fn defect(case: &Case<'_>) -> Option<Claim> {
     let argument = case.argue(&CODE_DEFECT, |_| true)?;
+    // An exception that names nothing matters only where it ended a start-up.
+    if !argument.decisive && argument.attempts.is_empty() {
+        return None;
+    }
     let at_import = argument.attempts.iter().any(|(_, attempt)| attempt.at_import);
     let place = if at_import { " while the worker boots" } else { "" };
     let summary = match (argument.decisive, first_words(case, DEFECT)) {
