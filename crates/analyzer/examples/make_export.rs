@@ -13,7 +13,8 @@ struct Numbers(u64);
 
 impl Numbers {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         self.0 >> 16
     }
 
@@ -60,10 +61,9 @@ fn entry(n: u64, numbers: &mut Numbers) -> Value {
             entry["logName"] = log("stderr");
         }
         4..7 => {
-            entry["textPayload"] = format!(
-                "169.254.169.126:{} - \"GET /health HTTP/1.1\" 200", numbers.below(60_000)
-            )
-            .into();
+            entry["textPayload"] =
+                format!("169.254.169.126:{} - \"GET /health HTTP/1.1\" 200", numbers.below(60_000))
+                    .into();
             entry["logName"] = log("stdout");
         }
         7..9 => {

@@ -54,13 +54,9 @@ pub struct Held {
 }
 
 impl Held {
-    fn add(&mut self, at: Option<Timestamp>, payload: bool, completes: bool) {
-        if completes {
-            self.without_payload = self.without_payload.saturating_sub(1);
-        } else {
-            self.entries += 1;
-            self.without_payload += u64::from(!payload);
-        }
+    fn add(&mut self, at: Option<Timestamp>, payload: bool) {
+        self.entries += 1;
+        self.without_payload += u64::from(!payload);
         if let Some(at) = at {
             self.window = Window::with(self.window, at);
         }
@@ -138,11 +134,19 @@ impl Coverage {
     }
 }
 
+/// What a thread counted of one service and severity.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cell {
+    held: Held,
+    /// Entries whose payload came with a later copy, perhaps after another thread counted them.
+    completed: u64,
+}
+
 /// One thread's part of the coverage.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     index: HashMap<String, usize>,
-    services: Vec<(String, [Held; Severity::COUNT])>,
+    services: Vec<(String, [Cell; Severity::COUNT])>,
     last: usize,
     pub(crate) templates: Templates,
     /// Rows per file and severity of the list; the last is for lists without one.
@@ -164,11 +168,13 @@ impl Tally {
     pub(crate) fn add(&mut self, entry: &Entry<'_>) {
         let service = self.service(entry.service);
         let payload = entry.payload != PayloadKind::None;
-        self.services[service].1[entry.severity as usize].add(entry.time, payload, entry.completes);
+        let cell = &mut self.services[service].1[entry.severity as usize];
         self.templates.add(entry.template);
         if entry.completes {
+            cell.completed += 1;
             return;
         }
+        cell.held.add(entry.time, payload);
         self.without_time += u64::from(entry.time.is_none());
         self.cut_messages += u64::from(entry.cut);
         match entry.origin {
@@ -187,7 +193,9 @@ impl Tally {
     #[inline]
     fn service(&mut self, name: &str) -> usize {
         if self.services.get(self.last).is_none_or(|(last, _)| last != name) {
-            self.last = self.find_service(name);
+            // Most exports are of a few services, whose entries alternate.
+            let near = self.services.iter().take(4).position(|(known, _)| known == name);
+            self.last = near.unwrap_or_else(|| self.find_service(name));
         }
         self.last
     }
@@ -205,16 +213,17 @@ impl Tally {
             }
             ""
         };
-        self.services.push((name.to_owned(), <[Held; Severity::COUNT]>::default()));
+        self.services.push((name.to_owned(), <[Cell; Severity::COUNT]>::default()));
         self.index.insert(name.to_owned(), self.services.len() - 1);
         self.services.len() - 1
     }
 
     pub(crate) fn merge(&mut self, other: Self) {
-        for (name, held) in &other.services {
+        for (name, cells) in &other.services {
             let at = self.find_service(name);
-            for (mine, theirs) in self.services[at].1.iter_mut().zip(held) {
-                mine.merge(theirs);
+            for (mine, theirs) in self.services[at].1.iter_mut().zip(cells) {
+                mine.held.merge(&theirs.held);
+                mine.completed += theirs.completed;
             }
         }
         for (file, rows) in &other.rows {
@@ -251,11 +260,12 @@ impl Tally {
             templates: self.templates.distinct(),
             ..Coverage::default()
         };
-        for (name, held) in self.services {
-            for (severity, held) in Severity::ALL.into_iter().zip(held) {
+        for (name, cells) in self.services {
+            for (severity, Cell { mut held, completed }) in Severity::ALL.into_iter().zip(cells) {
                 if held.entries == 0 {
                     continue;
                 }
+                held.without_payload = held.without_payload.saturating_sub(completed);
                 coverage.all.merge(&held);
                 coverage.severities.entry(severity).or_default().merge(&held);
                 coverage.services.entry(name.clone()).or_default().insert(severity, held);
@@ -292,9 +302,13 @@ fn row_limits(rows: &BTreeMap<FileId, [u64; Severity::COUNT + 1]>) -> Vec<RowLim
     let mut limits = Vec::new();
     for (file, rows) in rows {
         let lists = Severity::ALL.into_iter().map(Some).chain([None]).zip(rows);
-        limits.extend(lists.filter(|(_, rows)| LIMITS.contains(rows)).map(|(severity, rows)| {
-            RowLimit { file: *file, severity, rows: *rows }
-        }));
+        limits.extend(
+            lists.filter(|(_, rows)| LIMITS.contains(rows)).map(|(severity, rows)| RowLimit {
+                file: *file,
+                severity,
+                rows: *rows,
+            }),
+        );
     }
     limits
 }

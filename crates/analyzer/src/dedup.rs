@@ -1,7 +1,7 @@
 //! Which entries were seen before.
 
 /// How many distinct ids are told apart exactly; beyond it an unknown id is taken as new.
-pub const MAX_IDS: usize = 1_500_000;
+pub(crate) const MAX_IDS: usize = 1_500_000;
 
 /// Slots at the most: `MAX_IDS` fill less than three quarters of them, 16 MiB in all.
 const MAX_SLOTS: usize = 1 << 21;

@@ -11,6 +11,7 @@ pub mod engine;
 pub mod entry;
 mod facts;
 pub mod read;
+pub mod run;
 pub mod severity;
 pub mod signals;
 pub mod startup;

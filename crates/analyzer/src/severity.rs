@@ -210,7 +210,10 @@ mod tests {
                 "\x1b[32m2025-08-28 00:23:43.240\x1b[0m | \x1b[31m\x1b[1mERROR   \x1b[0m | \x1b[36mapp\x1b[0m - x",
                 Some(Error),
             ),
-            ("2025-09-16 00:42:58.123 UTC [12] FATAL:  database \"x\" does not exist", Some(Critical)),
+            (
+                "2025-09-16 00:42:58.123 UTC [12] FATAL:  database \"x\" does not exist",
+                Some(Critical),
+            ),
             ("2025-09-16 00:42:58,123 WARNING sqlalchemy.pool: slow", Some(Warning)),
             ("ERROR:root:it broke", Some(Error)),
             ("time=2025-09-16T00:00:00Z level=error msg=\"no\"", Some(Error)),

@@ -151,10 +151,8 @@ mod tests {
 
     #[test]
     fn messages_that_differ_in_numbers_and_ids_are_one_template() {
-        let same = [
-            "Request 17 took 1.5ms for 0069c7a9-88ff",
-            "Request 4 took 22.75ms for aa11bb22-0000",
-        ];
+        let same =
+            ["Request 17 took 1.5ms for 0069c7a9-88ff", "Request 4 took 22.75ms for aa11bb22-0000"];
         assert_eq!(template(same[0].as_bytes()), template(same[1].as_bytes()));
         assert_ne!(template(b"pool exhausted"), template(b"pool established"));
         assert_ne!(template(b"a b"), template(b"b a"));

@@ -120,7 +120,8 @@ fn lists_by_severity_give_their_severity_and_their_windows() {
 
 #[test]
 fn raw_logs_and_details_and_issues_by_severity_are_found() {
-    let (kept, ..) = of(r#"{"meta":1,"raw_logs":[{"timestamp":"2025-09-15T21:00:00Z","message":"one"}]}"#);
+    let (kept, ..) =
+        of(r#"{"meta":1,"raw_logs":[{"timestamp":"2025-09-15T21:00:00Z","message":"one"}]}"#);
     assert_eq!(messages(&kept), ["one"]);
 
     let (kept, coverage, _) = of(
@@ -237,7 +238,11 @@ fn a_traceback_escaped_twice_gets_its_lines_back() {
 
 #[test]
 fn encodings_and_compressions_are_seen_through() {
-    let text = format!("{}\r\n{}\r\n", STDERR.replace('\n', ""), r#"{"timestamp":"2025-09-16T00:00:00Z","textPayload":"grün \ud83d\ude80"}"#);
+    let text = format!(
+        "{}\r\n{}\r\n",
+        STDERR.replace('\n', ""),
+        r#"{"timestamp":"2025-09-16T00:00:00Z","textPayload":"grün \ud83d\ude80"}"#
+    );
     let (plain, ..) = of(&text);
     assert_eq!(plain.len(), 2);
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -249,7 +254,14 @@ fn encodings_and_compressions_are_seen_through() {
     );
     let utf16: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
     let marked = [&[0xff, 0xfe][..], &utf16].concat();
-    for data in [gzip.clone(), [&gzip[..], &gzip].concat(), zstd.clone(), [&zstd[..], &zstd].concat(), utf16, marked] {
+    for data in [
+        gzip.clone(),
+        [&gzip[..], &gzip].concat(),
+        zstd.clone(),
+        [&zstd[..], &zstd].concat(),
+        utf16,
+        marked,
+    ] {
         let (kept, coverage, report) = of(&data);
         let distinct: Vec<_> = kept.iter().take(2).map(|k| k.message.clone()).collect();
         assert_eq!(distinct, messages(&plain));
@@ -284,7 +296,10 @@ fn the_copy_with_a_payload_wins_whatever_the_order_of_the_files() {
     let options = ReadOptions::default();
     let (kept, coverage, _) = read_with(&[bytes(with), bytes(without)], &options);
     assert_eq!(messages(&kept), ["why"]);
-    assert_eq!((coverage.duplicates, coverage.all.entries, coverage.all.without_payload), (1, 1, 0));
+    assert_eq!(
+        (coverage.duplicates, coverage.all.entries, coverage.all.without_payload),
+        (1, 1, 0)
+    );
     let (kept, coverage, _) = read_with(&[bytes(without), bytes(with)], &options);
     assert_eq!(messages(&kept), ["", "why"]);
     assert!(!kept[0].completes && kept[1].completes);
@@ -293,7 +308,11 @@ fn the_copy_with_a_payload_wins_whatever_the_order_of_the_files() {
 
 #[test]
 fn broken_records_are_counted_and_located_and_the_rest_is_read() {
-    let good = |n: u32| format!(r#"{{"insertId":"g{n}","timestamp":"2025-09-16T00:00:0{n}Z","textPayload":"m{n}"}}"#);
+    let good = |n: u32| {
+        format!(
+            r#"{{"insertId":"g{n}","timestamp":"2025-09-16T00:00:0{n}Z","textPayload":"m{n}"}}"#
+        )
+    };
     let broken = r#"{"insertId":"b","textPayload":"no end,"timestamp":5:}"#;
     let (kept, coverage, report) = of(format!("{}\n{broken}\n{}\n", good(1), good(2)));
     assert_eq!(messages(&kept), ["m1", "m2"]);
@@ -303,7 +322,10 @@ fn broken_records_are_counted_and_located_and_the_rest_is_read() {
 
     let (kept, coverage, report) = of(format!("[{},{broken},{}]", good(1), good(2)));
     assert_eq!(messages(&kept), ["m1", "m2"]);
-    assert_eq!((coverage.broken, report.files[0].located[0].location.offset), (1, good(1).len() as u64 + 2));
+    assert_eq!(
+        (coverage.broken, report.files[0].located[0].location.offset),
+        (1, good(1).len() as u64 + 2)
+    );
 
     let (kept, coverage, _) = of(format!("[\n  {},\n  {broken}\n  ,\n  {}\n]", good(1), good(2)));
     assert_eq!(messages(&kept), ["m1", "m2"]);
@@ -324,7 +346,10 @@ fn audit_entries_are_read_in_both_forms() {
     ));
     for kept in &kept {
         assert_eq!(kept.payload, PayloadKind::Proto);
-        let audit = ("b***@example.com".to_owned(), "google.cloud.run.v1.Services.ReplaceService".to_owned());
+        let audit = (
+            "b***@example.com".to_owned(),
+            "google.cloud.run.v1.Services.ReplaceService".to_owned(),
+        );
         assert_eq!(kept.audit, Some(audit));
         assert_eq!(kept.message, "Ready");
         assert_eq!(kept.log, LogName::AuditActivity);
@@ -334,19 +359,28 @@ fn audit_entries_are_read_in_both_forms() {
 
 #[test]
 fn test_results_are_entries_of_their_own_kind() {
-    let (kept, coverage, report) = of(r#"<?xml version="1.0"?><testsuites><testsuite name="s"><testcase classname="c" name="ok" time="1"/>
+    let (kept, coverage, report) = of(
+        r#"<?xml version="1.0"?><testsuites><testsuite name="s"><testcase classname="c" name="ok" time="1"/>
       <testcase classname="c" name="bad"><failure message="assert 503 == 200 &amp; more">long
-text</failure></testcase></testsuite></testsuites>"#);
+text</failure></testcase></testsuite></testsuites>"#,
+    );
     assert_eq!(report.files[0].format, Format::Junit);
-    assert_eq!(messages(&kept), ["c::ok: passed", "c::bad: failed: assert 503 == 200 & more: long\ntext"]);
+    assert_eq!(
+        messages(&kept),
+        ["c::ok: passed", "c::bad: failed: assert 503 == 200 & more: long\ntext"]
+    );
     assert_eq!((kept[0].severity, kept[1].severity), (Severity::Info, Severity::Error));
     assert_eq!(coverage.test_results, 2);
 
-    let (kept, ..) = of(r#"{"created":1.5,"summary":{"failed":1},"tests":[{"nodeid":"t.py::x","outcome":"failed","call":{"outcome":"failed","crash":{"message":"TimeoutError"},"longrepr":"trace"}}]}"#);
+    let (kept, ..) = of(
+        r#"{"created":1.5,"summary":{"failed":1},"tests":[{"nodeid":"t.py::x","outcome":"failed","call":{"outcome":"failed","crash":{"message":"TimeoutError"},"longrepr":"trace"}}]}"#,
+    );
     assert_eq!(messages(&kept), ["t.py::x: failed: TimeoutError: trace"]);
     assert_eq!(kept[0].origin, Origin::TestResult);
 
-    let (kept, ..) = of(r#"[{"test_name":"t1","error_message":"HTTP 503"},{"test_name":"t2","error_message":"403"}]"#);
+    let (kept, ..) = of(
+        r#"[{"test_name":"t1","error_message":"HTTP 503"},{"test_name":"t2","error_message":"403"}]"#,
+    );
     assert_eq!(messages(&kept), ["t1: HTTP 503", "t2: 403"]);
     assert_eq!((kept[0].origin, kept[0].severity), (Origin::TestResult, Severity::Error));
 }
@@ -368,7 +402,12 @@ fn hostile_input_is_survived() {
     assert_eq!(why, [Why::TooLong, Why::Malformed]);
     assert_eq!(coverage.all.window.unwrap().from, Timestamp::UNIX_EPOCH);
 
-    let huge = [b"[{\"timestamp\":\"2025-09-16T00:00:00Z\",\"x\":[".to_vec(), b"1,".repeat(8 << 20), b"1]},{\"timestamp\":\"2025-09-16T00:00:00Z\",\"textPayload\":\"after\"}]".to_vec()].concat();
+    let huge = [
+        b"[{\"timestamp\":\"2025-09-16T00:00:00Z\",\"x\":[".to_vec(),
+        b"1,".repeat(8 << 20),
+        b"1]},{\"timestamp\":\"2025-09-16T00:00:00Z\",\"textPayload\":\"after\"}]".to_vec(),
+    ]
+    .concat();
     let (kept, coverage, _) = of(huge);
     assert_eq!((messages(&kept), coverage.broken), (vec!["after"], 1));
 }
@@ -377,13 +416,16 @@ fn hostile_input_is_survived() {
 fn directories_are_read_and_run_directories_are_named() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(dir.path().join("sub/run")).unwrap();
-    std::fs::write(dir.path().join("b.jsonl"), "{\"textPayload\":\"two\",\"insertId\":\"2\"}\n").unwrap();
-    std::fs::write(dir.path().join("a.jsonl"), "{\"textPayload\":\"one\",\"insertId\":\"1\"}\n").unwrap();
+    std::fs::write(dir.path().join("b.jsonl"), "{\"textPayload\":\"two\",\"insertId\":\"2\"}\n")
+        .unwrap();
+    std::fs::write(dir.path().join("a.jsonl"), "{\"textPayload\":\"one\",\"insertId\":\"1\"}\n")
+        .unwrap();
     std::fs::write(dir.path().join(".hidden"), "x\n").unwrap();
     std::fs::write(dir.path().join("sub/run/journal.jsonl"), "{}\n").unwrap();
     let (kept, _, report) = read_with(&[Input::Path(dir.path().into())], &ReadOptions::default());
     assert_eq!(messages(&kept), ["one", "two"]);
     assert_eq!(report.run_dirs, [dir.path().join("sub/run")]);
-    let missing = read(&[Input::Path("/nonexistent/x".into())], &ReadOptions::default(), Keep::default);
+    let missing =
+        read(&[Input::Path("/nonexistent/x".into())], &ReadOptions::default(), Keep::default);
     assert!(missing.is_err());
 }

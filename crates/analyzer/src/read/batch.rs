@@ -17,6 +17,15 @@ pub(crate) struct Batch<'a> {
     pub(crate) claims: Vec<(&'a [u8], &'a [u8])>,
 }
 
+impl<'a> Batch<'a> {
+    /// A new record at the end, to be filled where it lies.
+    #[inline]
+    pub(crate) fn slot(&mut self) -> &mut Raw<'a> {
+        self.raws.push(Raw::default());
+        self.raws.last_mut().expect("one was just pushed")
+    }
+}
+
 /// Why a record could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {

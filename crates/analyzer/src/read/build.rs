@@ -93,12 +93,13 @@ fn body<'a>(raw: &Raw<'a>, http: bool) -> (Cow<'a, str>, PayloadKind, Option<Aud
         let message = audit.as_ref().map(|audit| audit.status_message.clone()).unwrap_or_default();
         return (Cow::Owned(message), PayloadKind::Proto, audit);
     }
-    if raw.test.xml {
-        let message = junit::message(raw.test.name, raw.test.outcome, raw.text);
+    if let Some(result) = &raw.test {
+        let message = if result.xml {
+            junit::message(result.name, result.outcome, raw.text)
+        } else {
+            test(result, text(raw.text))
+        };
         return (Cow::Owned(message), PayloadKind::Text, None);
-    }
-    if !raw.test.outcome.is_empty() || !raw.test.name.is_empty() {
-        return (Cow::Owned(test(&raw.test, text(raw.text))), PayloadKind::Text, None);
     }
     if !raw.json.whole.is_empty() && raw.text_rank < 3 {
         return (json(&raw.json), PayloadKind::Json, None);
@@ -118,7 +119,7 @@ fn words<'a>(raw: &Raw<'a>) -> Cow<'a, str> {
     if raw.prefixed {
         return Cow::Owned(lines::without_prefixes(raw.text));
     }
-    match String::from_utf8_lossy(raw.text) {
+    match scan::lossy(raw.text) {
         text if text.contains("\r\n") => Cow::Owned(text.replace("\r\n", "\n")),
         text => text,
     }
@@ -186,7 +187,7 @@ fn test(test: &Test<'_>, message: Cow<'_, str>) -> String {
 }
 
 fn test_level(raw: &Raw<'_>) -> Option<Severity> {
-    match raw.test.outcome {
+    match raw.test.as_ref().map_or(&b""[..], |test| test.outcome) {
         b"passed" | b"skipped" | b"xfailed" => Some(Severity::Info),
         _ if raw.hint.origin == Origin::TestResult => Some(Severity::Error),
         b"" => None,

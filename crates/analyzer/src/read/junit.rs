@@ -71,7 +71,7 @@ fn case<'a>(at: usize, open: &'a [u8], inner: &'a [u8]) -> Raw<'a> {
         plain: true,
         text,
         text_rank: 9,
-        test: Test { name: open, outcome, xml: true, ..Test::default() },
+        test: Some(Box::new(Test { name: open, outcome, xml: true, ..Test::default() })),
         ..Raw::default()
     }
 }

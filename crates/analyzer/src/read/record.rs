@@ -15,7 +15,7 @@ pub(crate) struct Hint {
 
 /// A record's members that matter, as slices of the block: strings without their quotes and still
 /// escaped, objects with their braces. Empty means absent.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Raw<'a> {
     /// Its first byte, counted from the beginning of the block.
     pub(crate) at: usize,
@@ -43,7 +43,7 @@ pub(crate) struct Raw<'a> {
     pub(crate) http: &'a [u8],
     pub(crate) labels: &'a [u8],
     pub(crate) count: &'a [u8],
-    pub(crate) test: Test<'a>,
+    pub(crate) test: Option<Box<Test<'a>>>,
 }
 
 /// The members of a `jsonPayload`.
@@ -81,7 +81,7 @@ impl Raw<'_> {
             && self.json.whole.is_empty()
             && self.proto.is_empty()
             && self.http.is_empty()
-            && self.test.outcome.is_empty())
+            && self.test.is_none())
     }
 
     /// Whether it says something besides that it happened.
@@ -90,7 +90,7 @@ impl Raw<'_> {
             || !self.json.whole.is_empty()
             || !self.proto.is_empty()
             || !self.http.is_empty()
-            || !self.test.outcome.is_empty()
+            || self.test.is_some()
     }
 }
 
@@ -190,12 +190,20 @@ fn take_object<'a>(bytes: &'a [u8], at: usize, into: &mut &'a [u8]) -> Result<us
     Ok(end)
 }
 
-/// Reads the object that begins at `at`. Returns it and the position after it.
+/// Reads the object that begins at `at` into `raw`. Returns the position after it.
 #[inline]
-pub(crate) fn parse<'a>(bytes: &'a [u8], at: usize, hint: Hint) -> Result<(Raw<'a>, usize), Bad> {
-    let mut raw = Raw { at, hint, ..Raw::default() };
-    let end = walk(bytes, at, |key, at| member(bytes, key, at, &mut raw))?;
-    Ok((raw, end))
+pub(crate) fn parse<'a>(
+    bytes: &'a [u8],
+    at: usize,
+    hint: Hint,
+    raw: &mut Raw<'a>,
+) -> Result<usize, Bad> {
+    *raw = Raw { at, hint, ..Raw::default() };
+    let end = walk(bytes, at, |key, at| member(bytes, key, at, raw))?;
+    if raw.test.as_ref().is_some_and(|test| test.outcome.is_empty() && raw.text_rank == 0) {
+        raw.test = None;
+    }
+    Ok(end)
 }
 
 #[inline(always)]
@@ -251,12 +259,12 @@ fn member<'a>(bytes: &'a [u8], key: &[u8], at: usize, raw: &mut Raw<'a>) -> Resu
         }
         b"count" | b"occurrences" | b"frequency" => take_scalar(bytes, at, &mut raw.count),
         b"nodeid" | b"test_name" | b"test" | b"test_id" => {
-            take_string(bytes, at, &mut raw.test.name)
+            take_string(bytes, at, &mut raw.test.get_or_insert_default().name)
         }
-        b"outcome" => take_string(bytes, at, &mut raw.test.outcome),
-        b"setup" => take_object(bytes, at, &mut raw.test.stages[0]),
-        b"call" => take_object(bytes, at, &mut raw.test.stages[1]),
-        b"teardown" => take_object(bytes, at, &mut raw.test.stages[2]),
+        b"outcome" => take_string(bytes, at, &mut raw.test.get_or_insert_default().outcome),
+        b"setup" => take_object(bytes, at, &mut raw.test.get_or_insert_default().stages[0]),
+        b"call" => take_object(bytes, at, &mut raw.test.get_or_insert_default().stages[1]),
+        b"teardown" => take_object(bytes, at, &mut raw.test.get_or_insert_default().stages[2]),
         _ => skip_value(bytes, at),
     }
 }

@@ -159,11 +159,23 @@ pub(crate) fn string_value(value: &[u8]) -> Option<Cow<'_, str>> {
 
 /// The text of the inside of a JSON string. Broken escapes stay as they are, lone surrogates and
 /// invalid UTF-8 become U+FFFD.
+#[inline]
 pub(crate) fn text(inner: &[u8]) -> Cow<'_, str> {
+    if inner.is_empty() {
+        return Cow::Borrowed("");
+    }
     if memchr::memchr(b'\\', inner).is_none() {
-        return String::from_utf8_lossy(inner);
+        return lossy(inner);
     }
     Cow::Owned(unescape(inner))
+}
+
+/// The same as [`String::from_utf8_lossy`], faster for what is valid.
+pub(crate) fn lossy(bytes: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => String::from_utf8_lossy(bytes),
+    }
 }
 
 fn unescape(inner: &[u8]) -> String {

@@ -66,13 +66,12 @@ fn json_line<'a>(bytes: &'a [u8], at: usize, end: usize, last: bool, batch: &mut
     let line = &bytes[..end];
     let mut at = skip_ws(line, at);
     while at < end {
-        match record::parse(line, at, Hint::default()) {
-            Ok((raw, after)) => {
-                if raw.is_entry() {
-                    batch.raws.push(raw);
-                } else {
+        let raw = batch.slot();
+        match record::parse(line, at, Hint::default(), raw) {
+            Ok(after) => {
+                if !raw.is_entry() {
                     let text = &line[at..after];
-                    batch.raws.push(Raw { at, text, text_rank: 9, plain: true, ..Raw::default() });
+                    *raw = Raw { at, text, text_rank: 9, plain: true, ..Raw::default() };
                 }
                 at = skip_ws(line, after);
                 if line.get(at) == Some(&b',') {
@@ -80,6 +79,7 @@ fn json_line<'a>(bytes: &'a [u8], at: usize, end: usize, last: bool, batch: &mut
                 }
             }
             Err(_) => {
+                batch.raws.pop();
                 let why = if last { Why::Truncated } else { Why::Malformed };
                 batch.broken.push((at, why));
                 return;

@@ -220,12 +220,14 @@ impl Tree {
         if top.is_none() && has_collection(&bytes[at..]) {
             return self.push(inside, at);
         }
-        let (raw, end) = record::parse(bytes, at, hint)?;
-        if raw.is_entry() {
+        let raw = batch.slot();
+        let end = record::parse(bytes, at, hint, raw);
+        if end.is_ok() && raw.is_entry() {
             self.learn_indent(bytes, at);
-            batch.raws.push(raw);
-            return Ok(end);
+            return end;
         }
+        batch.raws.pop();
+        let end = end?;
         if end == at + 2 {
             batch.not_entries += 1;
             return Ok(end);
@@ -278,7 +280,8 @@ impl Tree {
         };
         if first == b'{' && frame.deep {
             // One issue, under its own name.
-            let (raw, end) = record::parse(bytes, value, frame.hint)?;
+            let mut raw = Raw::default();
+            let end = record::parse(bytes, value, frame.hint, &mut raw)?;
             if raw.text_rank > 0 {
                 batch.raws.push(raw);
                 return Ok(end);
