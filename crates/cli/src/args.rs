@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     /// Run probes against an environment
     Run(RunArgs),
+    /// Say what broke, from saved log exports and container output
+    Analyze(AnalyzeArgs),
     /// The local staging: start one, look at it, list its faults
     #[cfg(feature = "lab")]
     Lab(LabArgs),
@@ -89,6 +91,46 @@ pub(crate) struct EnvironmentArgs {
     /// The lab's time scale: durations are divided by it (1 to 20)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=20))]
     pub(crate) time_scale: Option<u32>,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Reads Cloud Logging exports (JSON, JSON lines, the dictionaries operators save), gcloud tables,
+container output, JUnit XML; plain, gzip or zstd; files, folders, or - for standard input.
+
+Exit code 0 whenever the input could be read, 2 when it could not.")]
+pub(crate) struct AnalyzeArgs {
+    /// Exports, folders of them, or - for standard input
+    #[arg(value_name = "PATH", required = true)]
+    pub(crate) paths: Vec<PathBuf>,
+    /// One JSON document, schema shakedown.diagnosis/1
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The whole reasoning about one cause or symptom
+    #[arg(long, value_name = "CAUSE", conflicts_with = "json")]
+    pub(crate) explain: Option<String>,
+    /// The strategy's own failure_categories, with what it has no name for
+    #[arg(long, conflicts_with_all = ["json", "explain"])]
+    pub(crate) strategy_report: bool,
+    /// End with exit code 10 when a service is in this state or worse
+    #[arg(long, value_enum)]
+    pub(crate) fail_on: Option<FailOn>,
+    /// The service of entries that name none
+    #[arg(long, value_name = "NAME")]
+    pub(crate) service: Option<String>,
+    /// The most that is read of each input, after decompression
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) max_bytes: Option<u64>,
+    #[command(flatten)]
+    pub(crate) environment: EnvironmentArgs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FailOn {
+    /// It does not do what it is for
+    Failing,
+    /// It does some of it, or did not for a while
+    Degraded,
 }
 
 #[derive(Debug, ClapArgs)]

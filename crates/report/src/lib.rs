@@ -11,10 +11,12 @@
 //! | [`json`] | tools: the whole record, schema `shakedown.run/1` |
 //! | [`junit`] | CI |
 //! | [`markdown`], [`html`] | people later |
+//! | [`diagnosis()`], [`explanation`] | what `analyze` found |
 //! | [`Live`] | a person who watches: one line per event |
 //! | [`write_files`] | the session's directory |
 
 mod clean;
+mod diagnosis;
 mod files;
 mod html;
 mod human;
@@ -26,6 +28,7 @@ mod stats;
 mod words;
 
 pub use clean::{CleanRecord, ReportError};
+pub use diagnosis::{diagnosis, explanation};
 pub use files::{FileError, write_files};
 pub use html::html;
 pub use human::{Style, human};

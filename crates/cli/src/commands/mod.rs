@@ -1,5 +1,6 @@
 //! One file per command.
 
+mod analyze;
 mod codegen;
 mod doctor;
 #[cfg(feature = "lab")]
@@ -25,6 +26,7 @@ pub(crate) fn dispatch(args: Args) -> Result<u8> {
         Command::List(args) => list::list(&args, &registry()?),
         Command::Plan(args) => plan::plan(&args, &registry()?),
         Command::Doctor(args) => doctor::doctor(&args, &registry()?),
+        Command::Analyze(args) => analyze::analyze(&args, &registry()?),
         Command::Run(args) => run::run(args, &registry()?),
         #[cfg(feature = "lab")]
         Command::Lab(args) => lab::lab(&args.command, &registry()?),

@@ -1,0 +1,202 @@
+//! A diagnosis for a tired person: verdict, root, since when, three decisive lines, what it is not,
+//! what to do next.
+
+use shakedown_core::classify::ClaimStatus;
+use shakedown_core::diagnosis::{
+    Diagnosis, EvidenceLine, HealthVerdict, Root, ServiceDiagnosis, Window,
+};
+use shakedown_core::redact::sanitize;
+
+use crate::human::{Paint, Style};
+use crate::words::Tone;
+
+/// How many decisive lines are shown without being asked.
+const DECISIVE: usize = 3;
+
+/// The report of every service, the worst first.
+pub fn diagnosis(diagnosis: &Diagnosis, style: &Style) -> String {
+    let paint = Paint(style.color);
+    let mut text = coverage(diagnosis);
+    let mut services: Vec<_> = diagnosis.services.iter().collect();
+    services.sort_by_key(|service| (service.verdict, &service.service));
+    for service in services {
+        text.push('\n');
+        text.push_str(&head(service, paint));
+        for root in &service.roots {
+            text.push_str(&short(root, paint));
+        }
+        list(
+            &mut text,
+            "seen",
+            service.symptoms.iter().map(|s| format!("{} {}x", s.symptom, s.count)),
+        );
+        list(
+            &mut text,
+            "not",
+            service.refuted.iter().map(|r| format!("{}: {}", r.cause, r.summary)),
+        );
+        list(
+            &mut text,
+            "hidden",
+            service.masked.iter().map(|m| format!("{}: {}; next: {}", m.cause, m.summary, m.next)),
+        );
+        let failed =
+            service.startups.iter().filter(|startup| startup.failed_phase.is_some()).count();
+        if !service.startups.is_empty() {
+            line(
+                &mut text,
+                "start-ups",
+                &format!("{}, {failed} failed in a phase", service.startups.len()),
+            );
+        }
+    }
+    if diagnosis.services.is_empty() {
+        text.push_str("\nNothing in it belongs to a service.\n");
+    }
+    sanitize(&text).into_owned()
+}
+
+/// Everything the diagnosis holds about one cause or symptom.
+pub fn explanation(diagnosis: &Diagnosis, cause: &str, style: &Style) -> String {
+    let paint = Paint(style.color);
+    let mut text = String::new();
+    for service in &diagnosis.services {
+        let roots: Vec<_> = service.roots.iter().filter(|root| root.cause == cause).collect();
+        let refuted: Vec<_> = service.refuted.iter().filter(|r| r.cause == cause).collect();
+        let masked: Vec<_> = service.masked.iter().filter(|m| m.cause == cause).collect();
+        let symptoms: Vec<_> = service.symptoms.iter().filter(|s| s.symptom == cause).collect();
+        if roots.is_empty() && refuted.is_empty() && masked.is_empty() && symptoms.is_empty() {
+            continue;
+        }
+        text.push_str(&head(service, paint));
+        for root in roots {
+            text.push_str(&claim(root, paint));
+            quotes(&mut text, "for", &root.evidence, usize::MAX);
+            quotes(&mut text, "against", &root.against, usize::MAX);
+            list(&mut text, "explains", root.explains.iter().cloned());
+            line(&mut text, "next", &root.next);
+        }
+        for refuted in refuted {
+            line(&mut text, "not", &refuted.summary);
+            quotes(&mut text, "because", &refuted.evidence, usize::MAX);
+        }
+        for masked in masked {
+            line(&mut text, "hidden", &masked.summary);
+            line(&mut text, "next", &masked.next);
+        }
+        for seen in symptoms {
+            let explained =
+                service.roots.iter().filter(|root| root.explains.contains(&seen.symptom));
+            let explained: Vec<&str> = explained.map(|root| root.cause.as_str()).collect();
+            line(&mut text, "seen", &format!("{}x, {}", seen.count, span(seen.first, seen.last)));
+            line(&mut text, "explained by", &explained.join(", "));
+        }
+        text.push('\n');
+    }
+    if text.is_empty() {
+        let known = diagnosis.services.iter().flat_map(|service| {
+            let roots = service.roots.iter().map(|root| root.cause.as_str());
+            let refuted = service.refuted.iter().map(|refuted| refuted.cause.as_str());
+            roots.chain(refuted).chain(service.symptoms.iter().map(|s| s.symptom.as_str()))
+        });
+        let mut known: Vec<&str> = known.collect();
+        known.sort_unstable();
+        known.dedup();
+        let known = if known.is_empty() { "nothing".to_owned() } else { known.join(", ") };
+        text = format!("Nothing is said about `{cause}`; the diagnosis speaks of {known}.\n");
+    }
+    sanitize(&text).into_owned()
+}
+
+fn coverage(diagnosis: &Diagnosis) -> String {
+    let all = &diagnosis.coverage["all"];
+    let number = |value: &serde_json::Value| value.as_u64().unwrap_or(0);
+    let mut text = format!(
+        "{} entries in {} input(s), {} to {}\n",
+        number(&all["entries"]),
+        diagnosis.inputs.len(),
+        all["from"].as_str().unwrap_or("no time"),
+        all["to"].as_str().unwrap_or("no time"),
+    );
+    let broken = number(&diagnosis.coverage["broken"]);
+    let empty = number(&all["without_payload"]);
+    let limits = diagnosis.coverage["row_limits"].as_array().map_or(0, Vec::len);
+    for (count, what) in [
+        (broken, "records could not be read"),
+        (empty, "entries have no payload: what they said is not held"),
+        (limits as u64, "lists end at a row limit: there was more"),
+    ] {
+        if count > 0 {
+            text.push_str(&format!("  {count} {what}\n"));
+        }
+    }
+    text
+}
+
+fn head(service: &ServiceDiagnosis, paint: Paint) -> String {
+    let (word, tone) = match service.verdict {
+        HealthVerdict::Failing => ("FAILING", Tone::Bad),
+        HealthVerdict::Degraded => ("DEGRADED", Tone::Doubtful),
+        HealthVerdict::Healthy => ("HEALTHY", Tone::Good),
+        HealthVerdict::InsufficientEvidence => ("INSUFFICIENT EVIDENCE", Tone::Doubtful),
+    };
+    let name = if service.service.is_empty() { "(no service named)" } else { &service.service };
+    let Window { from, to } = service.window;
+    format!("{} {name}  {}\n", paint.tone(word, tone), span(from, to))
+}
+
+fn claim(root: &Root, paint: Paint) -> String {
+    let (word, tone) = match root.status {
+        ClaimStatus::Supported => ("root", Tone::Bad),
+        _ => ("maybe", Tone::Doubtful),
+    };
+    let label = format!("{word:>12}");
+    format!(
+        "{}  {} ({:.2}): {}\n",
+        paint.tone(&label, tone),
+        root.cause,
+        root.confidence,
+        root.summary
+    )
+}
+
+fn short(root: &Root, paint: Paint) -> String {
+    let mut text = claim(root, paint);
+    if let Some(since) = root.evidence.iter().filter_map(|line| line.at).min() {
+        line(&mut text, "since", &since.to_string());
+    }
+    quotes(&mut text, "because", &root.evidence, DECISIVE);
+    line(&mut text, "next", &root.next);
+    text
+}
+
+fn quotes(text: &mut String, label: &str, lines: &[EvidenceLine], most: usize) {
+    for quoted in lines.iter().take(most) {
+        let at = quoted.at.map(|at| format!("{at} ")).unwrap_or_default();
+        line(text, label, &format!("{at}{} [{}]", quoted.quote.trim(), quoted.source));
+    }
+}
+
+fn list(text: &mut String, label: &str, items: impl Iterator<Item = String>) {
+    let items: Vec<String> = items.collect();
+    if !items.is_empty() {
+        line(text, label, &items.join("; "));
+    }
+}
+
+fn line(text: &mut String, label: &str, what: &str) {
+    if !what.is_empty() {
+        text.push_str(&format!("{label:>12}  {what}\n"));
+    }
+}
+
+fn span(
+    from: Option<shakedown_core::clock::Timestamp>,
+    to: Option<shakedown_core::clock::Timestamp>,
+) -> String {
+    match (from, to) {
+        (Some(from), Some(to)) => format!("{from} to {to}"),
+        (Some(at), None) | (None, Some(at)) => at.to_string(),
+        (None, None) => "no time".to_owned(),
+    }
+}
