@@ -174,7 +174,7 @@ impl Search {
     /// What `message`, the words of `entry`, states.
     pub fn look<'a>(&self, entry: &Entry<'_>, message: &'a str) -> Findings<'_, 'a> {
         let mut findings = Findings::default();
-        if message.is_empty() || entry.origin == Origin::TestResult || entry.audit.is_some() {
+        if message.is_empty() || entry.origin == Origin::TestResult {
             return findings;
         }
         let mut seen: Vec<(usize, usize)> = Vec::new();
@@ -241,7 +241,9 @@ impl Search {
         start: usize,
     ) -> Option<Found<'_, 'a>> {
         let (signal, capture) = &self.signals[index];
-        let platform = matches!(entry.log, LogName::System | LogName::Requests);
+        // What an administrative call says is the platform's word too.
+        let platform =
+            matches!(entry.log, LogName::System | LogName::Requests) || entry.audit.is_some();
         let admitted = match signal.from {
             Emitter::Any => true,
             Emitter::Platform => platform || entry.log == LogName::Other,

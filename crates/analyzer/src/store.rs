@@ -300,6 +300,10 @@ impl Service {
             if self.calls.len() > CALLS * 8 {
                 self.shrink_calls();
             }
+            // A call has no instance and starts nothing: its words count, its markers do not.
+            let mut found = search.look(entry, &entry.message);
+            found.marks.clear();
+            self.remember(entry, &found);
             return;
         }
         let found = search.look(entry, &entry.message);
@@ -348,7 +352,7 @@ impl Service {
             self.instances.entry(key).or_default()
         };
         // The silence before a failure is the application's: requests are the platform's lines.
-        let spoke = entry.http.is_none() && entry.log != LogName::System;
+        let spoke = entry.http.is_none() && entry.audit.is_none() && entry.log != LogName::System;
         if let Some(time) = entry.time.filter(|_| spoke) {
             instance.times.push(time.as_microsecond());
             if instance.times.len() >= TIMES * 2 {

@@ -60,6 +60,8 @@ pub struct Attempt {
     pub failed_phase: String,
     /// Whether it came as far as the database phase; `None` when nothing says so.
     pub reached_database: Option<bool>,
+    /// Whether the phase it failed in is the database phase.
+    pub failed_in_database: bool,
     /// The limit its error message names, in seconds.
     pub claimed_timeout_s: Option<f64>,
     /// The wait that ended in the failure, as measured between the log's own times, in seconds.

@@ -24,6 +24,10 @@ const DECISIVE: f64 = 0.6;
 const SUPPORTED: f64 = 0.6;
 /// The kind of fact that a handshake came without a token: nothing is wrong with refusing it.
 pub const ANONYMOUS: &str = "auth.no-token";
+/// The kind of fact that an application goes on without something.
+pub const GOES_ON: &str = "app.goes-on";
+/// A line that says so stands at most this much after the one it is about, in seconds.
+const BESIDE_S: i64 = 5;
 /// So few refused handshakes are no state of the service.
 const FEW_HANDSHAKES: u64 = 3;
 /// No log proves more than this.
@@ -42,8 +46,22 @@ pub struct Hit<'e> {
     pub cause: &'e str,
     /// How much.
     pub weight: f64,
-    /// The line itself says that the application goes on without.
+    /// The line, or one beside it, says that the application goes on without.
     pub tolerated: bool,
+}
+
+impl Hit<'_> {
+    /// Whether the application goes on without what failed here, and can.
+    fn survived(&self) -> bool {
+        self.tolerated && !self.fact.get("after_start").is_empty()
+    }
+
+    /// Whether a service that works on took no harm: always when the signal says so of itself
+    /// (`after_start = tolerated`), else when the line is no error in its own words.
+    fn harmless(&self) -> bool {
+        let quiet = matches!(self.fact.get("severity"), "DEBUG" | "INFO" | "NOTICE" | "WARNING");
+        quiet || self.fact.get("after_start") == "tolerated"
+    }
 }
 
 /// What followed a fact.
@@ -147,8 +165,35 @@ impl<'e> Case<'e> {
     /// Decides, once, what followed each fact and which cause each failed start-up belongs to.
     fn settle(&mut self) {
         self.refused = self.sockets_are_refused();
+        self.tolerate();
         self.effects = self.hits.iter().map(|hit| self.effect_of(hit)).collect();
         self.owners = (0..self.attempts.len()).map(|attempt| self.owner_of(attempt)).collect();
+    }
+
+    /// What an application says once to go on without, it goes on without: a line that says so, or
+    /// that stands beside one that does, clears its signal in the whole service. Only of signals
+    /// that say so of themselves: a module may be optional here and missing there.
+    fn tolerate(&mut self) {
+        let going_on: Vec<_> = self
+            .hits
+            .iter()
+            .filter(|hit| hit.fact.fact.as_str() == GOES_ON)
+            .map(|hit| (hit.observation.subject.instance.as_str(), hit.observation.moment.at))
+            .collect();
+        let may = |hit: &Hit<'_>| hit.fact.get("goes_on") == "service";
+        let beside = |hit: &Hit<'_>| {
+            let (instance, at) = (hit.observation.subject.instance.as_str(), hit.observation.moment.at);
+            going_on.iter().any(|(other, said)| *other == instance && (0..=BESIDE_S).contains(&seconds(at, *said)))
+        };
+        let cleared: BTreeSet<&str> = self
+            .hits
+            .iter()
+            .filter(|hit| may(hit) && (hit.tolerated || beside(hit)))
+            .map(|hit| hit.signal)
+            .collect();
+        for hit in &mut self.hits {
+            hit.tolerated |= cleared.contains(hit.signal);
+        }
     }
 
     /// Whether no WebSocket was ever let in, for more reasons than a missing token.
@@ -203,9 +248,10 @@ impl<'e> Case<'e> {
                 && traffic.last.is_some_and(|last| seconds(last, at) <= REQUEST_REACH_S)
         });
         match () {
-            () if requests => Effect::Requests,
+            // An application that goes on without something does not fail requests for it.
             () if hit.tolerated => Effect::None,
-            () if hit.fact.get("after_start") == "tolerated" && self.works() => Effect::None,
+            () if requests => Effect::Requests,
+            () if hit.harmless() && self.works() => Effect::None,
             () => Effect::Unknown,
         }
     }
@@ -227,7 +273,7 @@ impl<'e> Case<'e> {
                 Effect::Before(index) if *index == attempt && !hit.tolerated => 0.6,
                 _ => continue,
             };
-            if hit.cause.is_empty() || (!ambiguous && hit.fact.get("ambiguous") == "true") {
+            if hit.survived() || hit.cause.is_empty() || (!ambiguous && hit.fact.get("ambiguous") == "true") {
                 continue;
             }
             let signals = scores.entry(hit.cause).or_default();
@@ -298,7 +344,7 @@ impl<'e> Case<'e> {
         let mut facts: BTreeMap<&str, (f64, bool, Vec<&'e Observation>)> = BTreeMap::new();
         let mut effects = BTreeSet::new();
         for (hit, effect) in self.hits.iter().zip(&self.effects) {
-            if hit.cause != cause.as_str() || hit.weight <= 0.0 || !admit(hit) {
+            if hit.cause != cause.as_str() || hit.weight <= 0.0 || hit.survived() || !admit(hit) {
                 continue;
             }
             let (factor, name) = match effect {

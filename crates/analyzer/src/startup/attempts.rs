@@ -303,6 +303,8 @@ impl Building {
             measure(attempt, self.phase_began, silence, config);
         }
         attempt.reached_database = reached(attempt, config);
+        attempt.failed_in_database =
+            !attempt.failed_phase.is_empty() && attempt.failed_phase == config.database_phase;
         Some(self.attempt)
     }
 }

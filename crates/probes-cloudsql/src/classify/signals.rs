@@ -80,6 +80,8 @@ const SIGNALS: &[LogSignal] = &[
     cannot("cloudsql.proxy-timeout", &["connection to Cloud SQL instance at "], 0.85).with(&["failed: "]).any_level(),
     // the application's own words about the way, weaker: somebody's interpretation
     cannot("cloudsql.said-timeout", &["Database connection validation timeout exceeded", "Database connection timeout after", "Timed out connecting to the database", "database connection timed out"], 0.6),
+    cannot("cloudsql.said-initialization", &["Database initialization timeout after", "database initialization timed out after", "Database initialization failed after"], 0.5),
+    cannot("cloudsql.said-readiness", &["Core database unavailable", "Database dependency failed", "Database readiness check failed", "Database readiness check timeout", "PostgreSQL readiness check failed"], 0.45).unless(&["has no attribute", "is not defined", "unexpected keyword"]),
     cannot("cloudsql.said-failed", &["Database connection failed", "database connection failed", "Failed to connect to database", "failed to connect to database", "Could not connect to the database", "Unable to connect to the database"], 0.45).unless(&["authentication failed", "does not exist", "Not authenticated", "has no attribute", "is not defined", "No module named", "unexpected keyword"]),
 
     // --- restarts, maintenance, failover -----------------------------------------------------

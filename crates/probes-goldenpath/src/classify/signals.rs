@@ -28,6 +28,7 @@ const SIGNALS: &[LogSignal] = &[
     LogSignal::new("goldenpath.audience", SIGNATURE, &["Invalid audience", "InvalidAudienceError", "Invalid JWT audience", "Audience doesn't match", "InvalidIssuerError", "Invalid issuer"]).speaks(CONFIGURATION, 0.7).attributes(HARMLESS),
     LogSignal::new("goldenpath.key-id", SIGNATURE, &["Unable to find a signing key that matches", "unable to find matching key", "No matching signing key"]).speaks(CONFIGURATION, 0.75).attributes(HARMLESS),
     LogSignal::new("goldenpath.service-secret", SIGNATURE, &["Service secret mismatch", "Invalid service secret", "service authentication failed", "Service authentication failed"]).speaks(CONFIGURATION, 0.7).attributes(HARMLESS),
+    LogSignal::new("goldenpath.service-id", SIGNATURE, &["Service ID mismatch"]).speaks(CONFIGURATION, 0.55).attributes(HARMLESS),
     LogSignal::new("goldenpath.invalid-token", REFUSED, &["Invalid JWT", "rejected in staging: Invalid", "Token validation failed", "Invalid token", "InvalidTokenError", "DecodeError: Not enough segments"]).speaks(AUTH, 0.6).attributes(HARMLESS),
     LogSignal::new("goldenpath.expired", REFUSED, &["Signature has expired", "ExpiredSignatureError", "Token has expired", "token is expired"]).speaks(AUTH, 0.4).attributes(HARMLESS),
     LogSignal::new("goldenpath.oauth", REFUSED, &["invalid_client", "redirect_uri_mismatch", "unauthorized_client"]).speaks(AUTH, 0.65).attributes(HARMLESS),

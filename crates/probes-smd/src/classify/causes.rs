@@ -5,7 +5,7 @@ use shakedown_core::case::Argument;
 use shakedown_core::classify::{Claim, ClaimStatus, Claimed};
 use shakedown_core::id::Cause;
 
-use super::signals::{DEFECT, MEMORY, SETTING};
+use super::signals::{DEFECT, MEMORY, SETTING, WORKER_TIMEOUT};
 use crate::causes::{CODE_DEFECT, CONFIGURATION_ERROR, DEPENDENCY_UNAVAILABLE, OUT_OF_MEMORY};
 
 pub(super) fn claims(case: &Case<'_>) -> Vec<Claim> {
@@ -94,7 +94,9 @@ fn dependency(case: &Case<'_>) -> Option<Claim> {
 }
 
 fn memory(case: &Case<'_>) -> Option<Claim> {
-    let argument = case.argue(&OUT_OF_MEMORY, |_| true)?;
+    // "Perhaps out of memory?" is gunicorn's guess about any SIGKILL, its own after a timeout too.
+    let guessed = case.of_kind(WORKER_TIMEOUT).next().is_some();
+    let argument = case.argue(&OUT_OF_MEMORY, |hit| !guessed || hit.signal != "smd.sigkill")?;
     let figures = case.of_kind(MEMORY).find_map(|hit| {
         let (limit, used) = (hit.fact.get("limit"), hit.fact.get("used"));
         (!limit.is_empty()).then(|| format!(" (limit {limit}, used {used})"))

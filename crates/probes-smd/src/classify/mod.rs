@@ -31,6 +31,9 @@ kinds! {
     EXCEPTION_META, signals::EXCEPTION, "an exception of a type that names no cause";
     LIFESPAN_META, signals::LIFESPAN, "the framework gave the start-up up";
     EXIT_META, signals::EXIT, "the platform's word about an exit";
+    GOES_ON_META, shakedown_core::case::GOES_ON, "the application says that it goes on without something";
+    PHASE_WORDS_META, signals::PHASE_WORDS, "the application's error message about its database phase";
+    WORKER_TIMEOUT_META, signals::WORKER_TIMEOUT, "gunicorn kills a worker that does not answer";
     INSTANCE_META, signals::INSTANCE, "the platform could not start or reach an instance";
 }
 

@@ -1,5 +1,6 @@
 //! The exact texts of interpreters, frameworks and the platform about a start-up or a crash.
 
+use shakedown_core::case::GOES_ON;
 use shakedown_core::signal::{Emitter, LogSignal, SignalTable};
 
 /// An interpreter names a programming error.
@@ -16,6 +17,10 @@ pub(crate) const EXCEPTION: &str = "app.exception";
 pub(crate) const LIFESPAN: &str = "app.lifespan";
 /// The platform's word about an exit.
 pub(crate) const EXIT: &str = "app.exit";
+/// The application's error message about its database phase.
+pub(crate) const PHASE_WORDS: &str = "app.database-phase-timeout";
+/// gunicorn kills a worker that does not answer, and then guesses at memory.
+pub(crate) const WORKER_TIMEOUT: &str = "app.worker-timeout";
 /// The platform could not start or reach an instance.
 pub(crate) const INSTANCE: &str = "app.instance";
 
@@ -26,8 +31,14 @@ const UNAVAILABLE: &str = "dependency_unavailable";
 /// What works on after such a line took no harm from it.
 const HARMLESS: &[(&str, &str)] = &[("after_start", "tolerated")];
 
+/// The same below ERROR; an error is one although the service goes on.
+const BELOW_ERROR: &[(&str, &str)] = &[("after_start", "below-error")];
+
+/// The same, and a line beside it may say that the application goes on without.
+const OPTIONAL: &[(&str, &str)] = &[("after_start", "below-error"), ("goes_on", "service")];
+
 const fn code(id: &'static str, any: &'static [&'static str], weight: f64) -> LogSignal {
-    LogSignal::new(id, DEFECT, any).speaks(CODE, weight).attributes(HARMLESS)
+    LogSignal::new(id, DEFECT, any).speaks(CODE, weight).attributes(BELOW_ERROR)
 }
 
 const fn setting(id: &'static str, any: &'static [&'static str], weight: f64) -> LogSignal {
@@ -35,7 +46,7 @@ const fn setting(id: &'static str, any: &'static [&'static str], weight: f64) ->
 }
 
 const fn dependency(id: &'static str, any: &'static [&'static str], weight: f64) -> LogSignal {
-    LogSignal::new(id, DEPENDENCY, any).speaks(UNAVAILABLE, weight).attributes(HARMLESS)
+    LogSignal::new(id, DEPENDENCY, any).speaks(UNAVAILABLE, weight).attributes(OPTIONAL)
 }
 
 /// The table.
@@ -67,8 +78,8 @@ const SIGNALS: &[LogSignal] = &[
     setting("smd.pydantic", &["validation error for ", "validation errors for "], 0.8).with(&["ettings"]),
     setting("smd.env-key", &["KeyError: '"], 0.85).capture(r"KeyError: '(?P<setting>[A-Z][A-Z0-9]*_[A-Z0-9_]+)'"),
     setting("smd.env-missing", &["environment variable", "Environment variable", "env var "], 0.85).capture(r"(?i)(?:(?:missing|required|undefined|unset)[^\n]{0,60}(?:environment variable|env var)s?|(?:environment variable|env var)s?[^\n]{0,80}(?:is |are |was |been )?(?:not set|missing|required|not configured|not defined|undefined|must be set|empty))"),
-    setting("smd.must-be-set", &[" must be set", " is not configured", " not configured", " is required but", " must be configured", " is missing from the environment", " not set in environment", "missing required"], 0.75).capture(r"(?P<setting>\b[A-Z][A-Z0-9]*_[A-Z0-9_]+\b)[^\n]{0,60}(?:must be set|not configured|is required but|must be configured|missing|not set)|(?i:missing required)[^\n]{0,60}(?P<other>\b[A-Z][A-Z0-9]*_[A-Z0-9_]+\b)"),
-    setting("smd.improperly", &["ImproperlyConfigured", "ConfigurationError: ", "Configuration validation failed", "onfiguration error: ", "Invalid configuration: ", "InvalidConfigurationError"], 0.75),
+    setting("smd.must-be-set", &[" must be set", " is not configured", " not configured", " is required but", " must be configured", " is missing from the environment", " not set in environment", "missing required"], 0.75).capture(r"(?P<setting>\b[A-Z][A-Z0-9]*_[A-Z0-9_]+\b)[^\n]{0,60}(?:must be set|not configured|is required but|must be configured|missing|not set)|(?i:missing required)[^\n]{0,60}(?P<other>\b[A-Z][A-Z0-9]*_[A-Z0-9_]+\b)|(?i:jwt secret|jwt=redacted|secret key|service secret|api key|oauth client)[^\n]{0,40}(?:must be set|not configured|not set|missing|required)"),
+    setting("smd.improperly", &["ImproperlyConfigured", "ConfigurationError: ", "Configuration validation failed", "onfiguration validation failed", "CONFIGURATION ERROR", "onfiguration error: ", "Missing required configuration", "onfiguration requirements validation failed", "Invalid configuration: ", "InvalidConfigurationError"], 0.75),
     setting("smd.secret-length", &["must be at least 32 ", "Fernet key must be", "must be at least 32 characters"], 0.8),
     setting("smd.secret-manager", &["not found or has no versions", "Permission 'secretmanager.versions.access' denied", "Permission denied on secret", "Secret Version ["], 0.85).from(Emitter::Any).any_level(),
     setting("smd.port", &["Failed to start and then listen on the port defined", "failed to start and listen on the port defined"], 0.4).from(Emitter::Any).any_level(),
@@ -85,6 +96,9 @@ const SIGNALS: &[LogSignal] = &[
     LogSignal::new("smd.sigkill", MEMORY, &["was sent SIGKILL! Perhaps out of memory?"]).speaks("out_of_memory", 0.6).any_level().attributes(&[("effect", "self")]),
     LogSignal::new("smd.signal-9", MEMORY, &["Container terminated on signal 9"]).speaks("out_of_memory", 0.5).from(Emitter::Any).any_level().attributes(&[("effect", "self")]),
     LogSignal::new("smd.allocation", MEMORY, &["JavaScript heap out of memory", "java.lang.OutOfMemoryError", "MemoryError", "std::bad_alloc", "Out of memory: Killed process"]).speaks("out_of_memory", 0.8).from(Emitter::Any).any_level().attributes(&[("effect", "self")]),
+    LogSignal::new("smd.goes-on", GOES_ON, &["raceful degradation", "racefully degrad", "ontinuing without", "ontinuing anyway", "but not required", "is optional", "(optional", "non-critical", "using in-memory", "falling back to", "Using MOCK client", "skipped in staging", "optional service"]).any_level(),
+    LogSignal::new("smd.database-phase-words", PHASE_WORDS, &["Database initialization timeout after", "Phase 3 database timeout failure", "database initialization timed out after"]).any_level(),
+    LogSignal::new("smd.worker-timeout", WORKER_TIMEOUT, &["WORKER TIMEOUT (pid:"]).any_level(),
     // --- a failed start-up, without a cause -------------------------------------------------------
     LogSignal::new("smd.exception", EXCEPTION, &["Traceback (most recent call last)", "CRITICAL STARTUP FAILURE: "]).speaks(CODE, 0.3).unless(&["TimeoutError", "OperationalError", "CancelledError", "timeout", "ConnectionRefused", "KeyboardInterrupt", "SystemExit", "Database", "database"]).attributes(HARMLESS),
     LogSignal::new("smd.lifespan-failed", LIFESPAN, &["Application startup failed. Exiting.", "Startup failed in lifespan manager", "ERROR:    Application startup failed"]).any_level(),

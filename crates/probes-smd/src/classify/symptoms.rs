@@ -8,7 +8,7 @@ use shakedown_core::clock::Timestamp;
 use shakedown_core::id::Symptom;
 use shakedown_core::{Case, Observation};
 
-use super::signals::{EXIT, LIFESPAN, MEMORY};
+use super::signals::{EXIT, LIFESPAN, MEMORY, PHASE_WORDS};
 use crate::causes::{
     EXIT_CODE_3, INSTANCE_KILLED, LIFESPAN_BREAKDOWN, PHASE3_TIMEOUT, RESTART_LOOP, STARTUP_FAILED,
 };
@@ -23,12 +23,13 @@ pub(super) fn claims(case: &Case<'_>) -> Vec<Claim> {
             seen.insert(key, (symptom, part, lines));
         }
     };
-    let timeouts = |attempt: &Attempt| {
-        attempt.timed_out
-            && attempt.reached_database == Some(true)
-            && !attempt.failed_phase.is_empty()
+    let timed_out = count(case, |attempt| attempt.timed_out && attempt.failed_in_database);
+    // Where the phase's own marker is not held, the error message counts.
+    let failed = case.failures().next().is_some();
+    let (part, lines) = match timed_out.0 {
+        None if failed => of_kind(case, PHASE_WORDS),
+        _ => timed_out,
     };
-    let (part, lines) = count(case, timeouts);
     add("phase3", PHASE3_TIMEOUT, part, lines);
     let (part, lines) = of_kind(case, LIFESPAN);
     add("lifespan", LIFESPAN_BREAKDOWN, part, lines);
