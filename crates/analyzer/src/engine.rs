@@ -26,6 +26,8 @@ const MOST_STARTUPS: usize = 200;
 const BESIDE: f64 = 0.4;
 /// An undetermined root is told from this confidence on.
 const WORTH: f64 = 0.3;
+/// From so many failed requests on, none served, a function is down beside others that work.
+const FUNCTION: u64 = 3;
 /// Below this share of failed requests, with all start-ups complete and no root, a service is
 /// healthy: single failures are not a state.
 const FEW: f64 = 0.01;
@@ -63,6 +65,9 @@ fn diagnose(case: &Case<'_>, claims: Vec<&Claim>) -> ServiceDiagnosis {
     let mut roots = roots(&claims);
     let names: BTreeSet<String> = symptoms.iter().map(|s| s.symptom.clone()).collect();
     let verdict = verdict(case, &roots, &symptoms);
+    if verdict == HealthVerdict::Healthy {
+        roots.clear();
+    }
     explain(&mut roots, &names);
     let refuted = claims
         .iter()
@@ -221,10 +226,16 @@ fn state(case: &Case<'_>) -> State {
     let mut failed = false;
     let mut down = false;
     for request in [RequestKind::Health, RequestKind::Websocket, RequestKind::Other] {
-        let bad = case.answers(request).any(|traffic| case.answer_failed(traffic));
-        failed |= bad;
-        // Pages that are served while every health check fails are no service.
-        down |= bad && !case.answers(request).any(shakedown_core::Traffic::served);
+        let bad: u64 = case
+            .answers(request)
+            .filter(|traffic| case.answer_failed(traffic))
+            .map(|traffic| traffic.count)
+            .sum();
+        failed |= bad > 0;
+        // Pages that are served while every health check fails are no service; one request that
+        // failed beside others that were served is no function that is down.
+        let enough = bad >= FUNCTION || !case.serves();
+        down |= bad > 0 && enough && !case.answers(request).any(shakedown_core::Traffic::served);
     }
     let last_failure =
         case.failures().filter_map(|(_, _, attempt)| attempt.failed_at.or(attempt.ended)).max();

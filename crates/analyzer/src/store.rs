@@ -11,7 +11,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use shakedown_core::attempt::{Held, Quote, RequestKind, Tally, Traffic};
 
-use crate::entry::{Entry, EntrySink, FileId, LogName, Origin, PayloadKind, Severity};
+use crate::entry::{ClockSource, Entry, EntrySink, FileId, LogName, Origin, PayloadKind, Severity};
 use crate::read::audit::Audit;
 use crate::signals::{Search, quotable};
 use crate::startup::{Role, Sign, Timeline};
@@ -37,7 +37,7 @@ pub type SourceName<'n> = dyn Fn(FileId) -> String + 'n;
 pub struct Line {
     /// When.
     pub at: Option<Timestamp>,
-    /// Its place, for lines without a time; 0 for the others.
+    /// Its place, for lines of container output; 0 for the others.
     pub order: u64,
     /// The words.
     pub text: String,
@@ -227,9 +227,13 @@ pub fn source(names: &SourceName<'_>, line: &Line) -> String {
 }
 
 fn line_of(entry: &Entry<'_>, text: &str) -> Line {
+    // A container's own output is in the order it was written, and often tells whole seconds only.
+    // Exports come in any order.
+    let in_order = entry.time.is_none()
+        || (entry.clock == ClockSource::Container && entry.insert_id.is_empty());
     Line {
         at: entry.time,
-        order: if entry.time.is_none() { entry.location.offset } else { 0 },
+        order: if in_order { entry.location.offset } else { 0 },
         text: quotable(text),
         insert_id: quotable(entry.insert_id),
         file: entry.location.file,

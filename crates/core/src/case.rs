@@ -59,8 +59,12 @@ impl Hit<'_> {
     /// Whether a service that works on took no harm: always when the signal says so of itself
     /// (`after_start = tolerated`), else when the line is no error in its own words.
     fn harmless(&self) -> bool {
-        let quiet = matches!(self.fact.get("severity"), "DEBUG" | "INFO" | "NOTICE" | "WARNING");
-        quiet || self.fact.get("after_start") == "tolerated"
+        self.quiet() || self.fact.get("after_start") == "tolerated"
+    }
+
+    /// Whether its line is below ERROR. A line without a level is not.
+    fn quiet(&self) -> bool {
+        matches!(self.fact.get("severity"), "DEBUG" | "INFO" | "NOTICE" | "WARNING")
     }
 }
 
@@ -239,7 +243,9 @@ impl<'e> Case<'e> {
                 return Effect::Death(index);
             }
             if within(attempt.began, 0) {
-                return Effect::Before(index);
+                // What was no error and did not end the start-up then did not end it later.
+                let passed = hit.quiet() && !hit.fact.get("after_start").is_empty();
+                return if passed { Effect::None } else { Effect::Before(index) };
             }
         }
         let requests = self.traffic.iter().any(|(_, traffic)| {

@@ -88,7 +88,7 @@ const COMMON: &[(&str, Role, Option<&str>)] = &[
     (
         "Worker (pid:",
         Role::WorkerExit,
-        Some(r"Worker \(pid:\d+\) exited with code (?P<number>-?\d+)"),
+        Some(r"Worker \(pid:\d+\) (?:exited with code|was sent code) (?P<number>-?\d+)"),
     ),
     (
         "Container called exit(",

@@ -62,6 +62,10 @@ const SIGNALS: &[LogSignal] = &[
     cannot("cloudsql.engine-connect-timeout", &["in _ensure_database", "engine.connect()", "sqlalchemy/pool/base.py", "sqlalchemy/engine/base.py"], 0.7).with(&["TimeoutError"]).unless(&["QueuePool limit"]),
     cannot("cloudsql.cancelled-connect", &["engine.connect()", "sqlalchemy/pool/base.py", "asyncpg/connect_utils.py"], 0.65).with(&["CancelledError"]).unless(&["QueuePool limit", "TimeoutError"]),
     cannot("cloudsql.sqlalchemy-operational", &["OperationalError) connection to server", "OperationalError) could not connect"], 0.75).unless(&["authentication failed", "does not exist", "too many clients", "remaining connection slots", "No such file or directory", "no pg_hba.conf"]),
+    cannot("cloudsql.asyncpg-reset", &["ConnectionResetError: [Errno 104]", "ConnectionResetError: [Errno 54]"], 0.7).with(&["asyncpg"]),
+    // pg8000 and the Cloud SQL connector for Python
+    cannot("cloudsql.pg8000", &["Can't create a connection to host"], 0.8),
+    cannot("cloudsql.python-connector", &["google/cloud/sql/connector/"], 0.7).with(&["TimeoutError"]),
     // sqlx, tokio-postgres
     cannot("cloudsql.sqlx-eof", &["expected to read 5 bytes, got 0 bytes at EOF"], 0.8),
     cannot("cloudsql.sqlx-communicating", &["error communicating with database"], 0.75),

@@ -100,7 +100,7 @@ const SIGNALS: &[LogSignal] = &[
     LogSignal::new("smd.database-phase-words", PHASE_WORDS, &["Database initialization timeout after", "Phase 3 database timeout failure", "database initialization timed out after"]).any_level(),
     LogSignal::new("smd.worker-timeout", WORKER_TIMEOUT, &["WORKER TIMEOUT (pid:"]).any_level(),
     // --- a failed start-up, without a cause -------------------------------------------------------
-    LogSignal::new("smd.exception", EXCEPTION, &["Traceback (most recent call last)", "CRITICAL STARTUP FAILURE: "]).speaks(CODE, 0.3).unless(&["TimeoutError", "OperationalError", "CancelledError", "timeout", "ConnectionRefused", "KeyboardInterrupt", "SystemExit", "Database", "database"]).attributes(HARMLESS),
+    LogSignal::new("smd.exception", EXCEPTION, &["Traceback (most recent call last)", "CRITICAL STARTUP FAILURE: "]).speaks(CODE, 0.3).unless(&["TimeoutError", "OperationalError", "CancelledError", "timeout", "ConnectionRefused", "KeyboardInterrupt", "SystemExit", "HaltServer", "Database", "database"]).attributes(HARMLESS),
     LogSignal::new("smd.lifespan-failed", LIFESPAN, &["Application startup failed. Exiting.", "Startup failed in lifespan manager", "ERROR:    Application startup failed"]).any_level(),
     LogSignal::new("smd.exit-3", EXIT, &["Container called exit(3)"]).from(Emitter::Any).any_level(),
     LogSignal::new("smd.malformed-response", INSTANCE, &["either the HTTP response was malformed or connection to the instance had an error"]).from(Emitter::Any).any_level(),
