@@ -89,20 +89,19 @@ pub enum LogName {
 impl LogName {
     /// The log a `logName` (percent-encoded or not) or a stream's name means.
     pub fn from_name(name: &[u8]) -> Self {
-        let last = name.iter().rposition(|b| *b == b'/').map_or(name, |at| &name[at + 1..]);
-        let last = last
-            .windows(3)
-            .rposition(|w| w.eq_ignore_ascii_case(b"%2f"))
-            .map_or(last, |at| &last[at + 3..]);
-        match last {
-            b"stdout" => Self::Stdout,
-            b"stderr" => Self::Stderr,
-            b"system" => Self::System,
-            b"requests" => Self::Requests,
-            b"activity" => Self::AuditActivity,
-            b"system_event" => Self::AuditSystem,
-            _ => Self::Other,
-        }
+        const NAMES: [(&[u8], LogName); 6] = [
+            (b"stderr", LogName::Stderr),
+            (b"stdout", LogName::Stdout),
+            (b"requests", LogName::Requests),
+            (b"system", LogName::System),
+            (b"activity", LogName::AuditActivity),
+            (b"system_event", LogName::AuditSystem),
+        ];
+        let means = |(last, log): &(&[u8], Self)| match name.strip_suffix(*last)? {
+            [] | [.., b'/'] | [.., b'%', b'2', b'F' | b'f'] => Some(*log),
+            _ => None,
+        };
+        NAMES.iter().find_map(means).unwrap_or_default()
     }
 
     /// `stdout`, `stderr`, `system`, `requests`, `audit-activity`, `audit-system`, `other`.

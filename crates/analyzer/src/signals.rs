@@ -266,7 +266,12 @@ impl Search {
                 }
             }
         }
-        Some(Found { signal: index, line: telling_line(message, start), captured, tolerated: false })
+        Some(Found {
+            signal: index,
+            line: telling_line(message, start),
+            captured,
+            tolerated: false,
+        })
     }
 
     fn access_line<'a>(&self, message: &'a str) -> Option<AccessLine<'a>> {
@@ -295,9 +300,11 @@ pub(crate) fn line_at(message: &str, at: usize) -> &str {
 /// The line that holds the byte `at`, with the exception's own line where it only names a frame.
 fn telling_line(message: &str, at: usize) -> Cow<'_, str> {
     let line = line_at(message, at);
-    let last = message.trim_end().rsplit('\n').map(str::trim).find(|line| {
-        !line.is_empty() && !line.starts_with("(Background on this error")
-    });
+    let last = message
+        .trim_end()
+        .rsplit('\n')
+        .map(str::trim)
+        .find(|line| !line.is_empty() && !line.starts_with("(Background on this error"));
     match last {
         Some(last) if line.starts_with("Traceback (most recent") => Cow::Borrowed(last),
         Some(last) if line.starts_with("File \"") && last != line => {

@@ -9,7 +9,10 @@ use shakedown_core::classify::ClaimStatus;
 use support::{ServiceTruth, corpus, diagnosis_of, roots, service, verdict};
 
 /// What is wrong with a diagnosis, in words.
-fn faults(found: &shakedown_core::diagnosis::ServiceDiagnosis, truth: &ServiceTruth) -> Vec<String> {
+fn faults(
+    found: &shakedown_core::diagnosis::ServiceDiagnosis,
+    truth: &ServiceTruth,
+) -> Vec<String> {
     let mut faults = Vec::new();
     let mut expected = truth.roots.clone();
     expected.sort();
@@ -26,7 +29,9 @@ fn faults(found: &shakedown_core::diagnosis::ServiceDiagnosis, truth: &ServiceTr
             faults.push(format!("{cause} is not told as undetermined"));
         }
     }
-    if ["healthy", "insufficient_evidence"].contains(&truth.verdict.as_str()) && !found.roots.is_empty() {
+    if ["healthy", "insufficient_evidence"].contains(&truth.verdict.as_str())
+        && !found.roots.is_empty()
+    {
         faults.push(format!("causes claimed: {undetermined:?}"));
     }
     let symptoms: BTreeSet<&str> = found.symptoms.iter().map(|s| s.symptom.as_str()).collect();

@@ -20,7 +20,9 @@ fn classifiers_link_no_database_and_no_tls() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let tree = String::from_utf8_lossy(&output.stdout);
         assert!(tree.contains("shakedown-core"), "{tree}");
-        for banned in ["tokio-postgres", "sqlx", "rustls", "ring", "openssl", "hyper", "shakedown-wire"] {
+        for banned in
+            ["tokio-postgres", "sqlx", "rustls", "ring", "openssl", "hyper", "shakedown-wire"]
+        {
             let found = tree.lines().find(|line| line.split(' ').next() == Some(banned));
             assert_eq!(found, None, "{package} links {banned}");
         }

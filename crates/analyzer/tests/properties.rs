@@ -18,7 +18,10 @@ fn lines_of(window: &Window) -> Option<Vec<String>> {
 }
 
 fn windows() -> Vec<(Window, Vec<String>)> {
-    corpus().into_iter().filter_map(|window| lines_of(&window).map(|lines| (window, lines))).collect()
+    corpus()
+        .into_iter()
+        .filter_map(|window| lines_of(&window).map(|lines| (window, lines)))
+        .collect()
 }
 
 fn joined(lines: &[String]) -> Vec<u8> {
@@ -89,7 +92,8 @@ fn ten_thousand_lines_of_others_move_nothing() {
 fn every_entry_twice_moves_nothing() {
     for (window, lines) in windows() {
         let before = diagnosis_of(&window, &window.bytes);
-        let twice: Vec<String> = lines.iter().flat_map(|line| [line.clone(), line.clone()]).collect();
+        let twice: Vec<String> =
+            lines.iter().flat_map(|line| [line.clone(), line.clone()]).collect();
         assert_eq!(json(&before), json(&diagnosis_of(&window, &joined(&twice))), "{}", window.name);
     }
 }
@@ -97,7 +101,8 @@ fn every_entry_twice_moves_nothing() {
 #[test]
 fn the_order_of_classifiers_does_not_matter() {
     for (window, _) in windows().into_iter().step_by(3) {
-        let forward = support::diagnose_with(&window.bytes, "w", &window.startup(), support::classifiers());
+        let forward =
+            support::diagnose_with(&window.bytes, "w", &window.startup(), support::classifiers());
         let mut backward = support::classifiers();
         backward.reverse();
         let backward = support::diagnose_with(&window.bytes, "w", &window.startup(), backward);
@@ -129,16 +134,15 @@ fn without_every_line_of_the_decisive_facts_the_claim_is_weaker() {
         let before = diagnosis_of(&window, &window.bytes);
         for found in &before.services {
             for root in found.roots.iter().filter(|root| root.status == ClaimStatus::Supported) {
-                let sources: BTreeSet<&str> = root
-                    .evidence
-                    .iter()
-                    .filter_map(|line| line.source.split('#').nth(1))
-                    .collect();
+                let sources: BTreeSet<&str> =
+                    root.evidence.iter().filter_map(|line| line.source.split('#').nth(1)).collect();
                 let cited = |line: &&String| sources.iter().any(|id| line.contains(id));
                 let facts: BTreeSet<String> =
                     lines.iter().filter(cited).filter_map(|line| fact_of(line)).collect();
-                let carries = |line: &String| fact_of(line).is_some_and(|fact| facts.contains(&fact));
-                let kept: Vec<String> = lines.iter().filter(|line| !carries(line)).cloned().collect();
+                let carries =
+                    |line: &String| fact_of(line).is_some_and(|fact| facts.contains(&fact));
+                let kept: Vec<String> =
+                    lines.iter().filter(|line| !carries(line)).cloned().collect();
                 if kept.len() == lines.len() || kept.is_empty() {
                     continue;
                 }
@@ -161,10 +165,12 @@ fn without_one_of_several_lines_of_a_fact_the_claim_stands() {
                 else {
                     continue;
                 };
-                let Some(fact) = lines.iter().find(|l| l.contains(id)).and_then(|l| fact_of(l)) else {
+                let Some(fact) = lines.iter().find(|l| l.contains(id)).and_then(|l| fact_of(l))
+                else {
                     continue;
                 };
-                let same = lines.iter().filter(|line| fact_of(line).as_ref() == Some(&fact)).count();
+                let same =
+                    lines.iter().filter(|line| fact_of(line).as_ref() == Some(&fact)).count();
                 if same < 2 {
                     continue;
                 }

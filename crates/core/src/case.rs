@@ -186,8 +186,11 @@ impl<'e> Case<'e> {
             .collect();
         let may = |hit: &Hit<'_>| hit.fact.get("goes_on") == "service";
         let beside = |hit: &Hit<'_>| {
-            let (instance, at) = (hit.observation.subject.instance.as_str(), hit.observation.moment.at);
-            going_on.iter().any(|(other, said)| *other == instance && (0..=BESIDE_S).contains(&seconds(at, *said)))
+            let (instance, at) =
+                (hit.observation.subject.instance.as_str(), hit.observation.moment.at);
+            going_on.iter().any(|(other, said)| {
+                *other == instance && (0..=BESIDE_S).contains(&seconds(at, *said))
+            })
         };
         let cleared: BTreeSet<&str> = self
             .hits
@@ -279,7 +282,10 @@ impl<'e> Case<'e> {
                 Effect::Before(index) if *index == attempt && !hit.tolerated => 0.6,
                 _ => continue,
             };
-            if hit.survived() || hit.cause.is_empty() || (!ambiguous && hit.fact.get("ambiguous") == "true") {
+            if hit.survived()
+                || hit.cause.is_empty()
+                || (!ambiguous && hit.fact.get("ambiguous") == "true")
+            {
                 continue;
             }
             let signals = scores.entry(hit.cause).or_default();

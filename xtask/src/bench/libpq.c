@@ -1,6 +1,7 @@
 /* libpq doing what the ladder does: connect, `select 1`, close and wait for the server's end.
    usage: libpq CONNINFO COUNT AT_ONCE; prints what shakedown-bench prints. */
 #include <libpq-fe.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,7 +26,8 @@ static void once(void) {
     int copy = dup(PQsocket(conn));
     PQfinish(conn);
     char byte;
-    if (copy < 0 || read(copy, &byte, 1) != 0) fail("close", NULL);
+    struct pollfd wait = {.fd = copy, .events = POLLIN};
+    if (copy < 0 || poll(&wait, 1, 1000) != 1 || read(copy, &byte, 1) != 0) fail("close", NULL);
     close(copy);
 }
 

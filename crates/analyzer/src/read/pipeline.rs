@@ -392,6 +392,7 @@ fn commit(
             ordered.claimed.push((file, Window { from, to }));
         }
     }
+    ordered.dedup.touch(&ids);
     let mut ids = ids.into_iter();
     batch.raws.retain_mut(|raw| {
         let id = ids.next().unwrap_or_default();

@@ -190,7 +190,7 @@ fn take_object<'a>(bytes: &'a [u8], at: usize, into: &mut &'a [u8]) -> Result<us
     Ok(end)
 }
 
-/// Reads the object that begins at `at` into `raw`. Returns the position after it.
+/// Reads the object that begins at `at` into `raw`, which must be a new one. Returns the position after it.
 #[inline]
 pub(crate) fn parse<'a>(
     bytes: &'a [u8],
@@ -198,7 +198,7 @@ pub(crate) fn parse<'a>(
     hint: Hint,
     raw: &mut Raw<'a>,
 ) -> Result<usize, Bad> {
-    *raw = Raw { at, hint, ..Raw::default() };
+    (raw.at, raw.hint) = (at, hint);
     let end = walk(bytes, at, |key, at| member(bytes, key, at, raw))?;
     if raw.test.as_ref().is_some_and(|test| test.outcome.is_empty() && raw.text_rank == 0) {
         raw.test = None;

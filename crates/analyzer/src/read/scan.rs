@@ -52,11 +52,9 @@ pub(crate) fn skip_ws(bytes: &[u8], mut at: usize) -> usize {
 #[inline]
 pub(crate) fn string_end(bytes: &[u8], mut at: usize) -> Result<usize, Bad> {
     // Most strings are short: the search over long ones costs more to start.
-    for _ in 0..4 {
+    for _ in 0..6 {
         let Some(next) = word(bytes, at) else { break };
-        let quotes = zeros(next ^ (ONES * b'"' as u64));
-        let escapes = zeros(next ^ (ONES * b'\\' as u64));
-        let both = quotes | escapes;
+        let both = zeros(next ^ (ONES * b'"' as u64)) | zeros(next ^ (ONES * b'\\' as u64));
         if both == 0 {
             at += 8;
             continue;

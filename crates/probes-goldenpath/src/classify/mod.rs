@@ -172,7 +172,7 @@ fn offline(case: &Case<'_>) -> Option<Claim> {
             && !case.answers(*kind).any(Traffic::served)
     };
     let socket = dark(&RequestKind::Websocket);
-    let all = kinds.iter().any(|kind| dark(kind)) && !case.serves();
+    let all = kinds.iter().any(dark) && !case.serves();
     let part = if socket || all {
         counted(case, |traffic| {
             case.answer_failed(traffic) && (all || traffic.request == RequestKind::Websocket)
