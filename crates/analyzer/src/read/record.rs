@@ -148,7 +148,7 @@ fn take_string<'a>(bytes: &'a [u8], at: usize, into: &mut &'a [u8]) -> Result<us
 /// The same for a string or a number.
 fn take_scalar<'a>(bytes: &'a [u8], at: usize, into: &mut &'a [u8]) -> Result<usize, Bad> {
     let end = take_string(bytes, at, into)?;
-    if matches!(bytes[at], b'0'..=b'9') {
+    if bytes[at].is_ascii_digit() {
         *into = &bytes[at..end];
     }
     Ok(end)
