@@ -22,7 +22,8 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("shakedown-gcp", &["shakedown-core"], &["shakedown-testkit"]),
     ("shakedown-probes-*", &["shakedown-core", "shakedown-wire", "shakedown-gcp"], PROBE_TESTS),
     ("shakedown-runner", &["shakedown-core", "shakedown-wire"], &["shakedown-testkit"]),
-    ("shakedown-analyzer", &["shakedown-core"], &["shakedown-testkit"]),
+    // Its corpus is judged with the classifiers of every domain.
+    ("shakedown-analyzer", &["shakedown-core"], &["shakedown-probes-*", "shakedown-testkit"]),
     ("shakedown-report", &["shakedown-core"], &["shakedown-testkit"]),
     ("shakedown-lab", &["shakedown-core", "shakedown-wire"], &["shakedown-testkit"]),
     ("shakedown-testkit", &["shakedown-core", "shakedown-wire", "shakedown-lab"], &[]),
@@ -187,12 +188,18 @@ fn arrows(tree: &Tree, problems: &mut Vec<String>) {
     }
 }
 
-/// The packages that `shakedown list` shows entries of, with how many.
+/// The packages that `shakedown list` shows entries of, with how many probes.
 fn listed_packages() -> Result<BTreeMap<String, usize>> {
     let binary = shell::build_shakedown(&["--quiet"])?;
     let text = shell::output(Command::new(binary).args(["list", "--json"]))?;
     let list: Value = serde_json::from_str(&text).context("shakedown list --json")?;
     let mut packages = BTreeMap::new();
+    for group in ["sections", "classifiers", "monitors", "safety_checks"] {
+        for entry in list[group].as_array().into_iter().flatten() {
+            let package = entry["origin"]["package"].as_str().unwrap_or_default();
+            packages.entry(package.to_owned()).or_insert(0);
+        }
+    }
     for probe in list["probes"].as_array().into_iter().flatten() {
         let package = probe["origin"]["package"].as_str().unwrap_or_default();
         *packages.entry(package.to_owned()).or_default() += 1;
