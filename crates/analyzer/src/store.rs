@@ -5,16 +5,21 @@
 //! the order of entries or on which worker saw them. Where a bound was reached, the coverage says
 //! so ([`Collected::approximated`]).
 
+mod line;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use shakedown_core::attempt::{Held, Quote, RequestKind, Tally, Traffic};
 
-use crate::entry::{ClockSource, Entry, EntrySink, FileId, LogName, Origin, PayloadKind, Severity};
+use crate::entry::{Entry, EntrySink, FileId, LogName, Origin, PayloadKind, Severity};
 use crate::read::audit::Audit;
 use crate::signals::{Search, quotable};
 use crate::startup::{Role, Sign, Timeline};
+
+pub use line::{Bounded, Line, source};
+use line::{Counted, line_of, request_kind, says_timeout};
 
 /// First and last lines kept per service, instance and signal.
 const KEEP: usize = 6;
@@ -31,91 +36,6 @@ const CALLS: usize = 128;
 
 /// How a file is called in a quote's source.
 pub type SourceName<'n> = dyn Fn(FileId) -> String + 'n;
-
-/// A line that states a fact.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Line {
-    /// When.
-    pub at: Option<Timestamp>,
-    /// Its place, for lines of container output; 0 for the others.
-    pub order: u64,
-    /// The words.
-    pub text: String,
-    /// The entry's id.
-    pub insert_id: String,
-    /// The file, for lines without an id also the byte.
-    pub file: FileId,
-    /// The first byte of the entry.
-    pub offset: u64,
-    /// The revision.
-    pub revision: String,
-    /// The level.
-    pub severity: Severity,
-    /// What the signal's pattern captured.
-    pub captured: Vec<(String, String)>,
-    /// The line says that the application goes on without.
-    pub tolerated: bool,
-}
-
-/// The first and the last few of many, by their own order.
-#[derive(Clone, Debug)]
-pub struct Bounded<T> {
-    items: Vec<T>,
-    keep: usize,
-    /// Whether any were let go.
-    pub dropped: bool,
-}
-
-impl<T: Ord> Bounded<T> {
-    fn new(keep: usize) -> Self {
-        Self { items: Vec::new(), keep, dropped: false }
-    }
-
-    fn push(&mut self, item: T) {
-        self.items.push(item);
-        if self.items.len() >= self.keep * 8 {
-            self.shrink();
-        }
-    }
-
-    fn shrink(&mut self) {
-        self.items.sort_unstable();
-        self.items.dedup();
-        let surplus = self.items.len().saturating_sub(self.keep * 2);
-        if surplus > 0 {
-            self.items.drain(self.keep..self.keep + surplus);
-            self.dropped = true;
-        }
-    }
-
-    fn merge(&mut self, other: Self) {
-        self.dropped |= other.dropped;
-        for item in other.items {
-            self.push(item);
-        }
-    }
-
-    /// What was kept, in order.
-    pub fn into_sorted(mut self) -> Vec<T> {
-        self.shrink();
-        self.items
-    }
-}
-
-#[derive(Clone, Debug, Default)]
-struct Counted {
-    count: u64,
-    first: Option<Timestamp>,
-    last: Option<Timestamp>,
-}
-
-impl Counted {
-    fn add(&mut self, count: u64, first: Option<Timestamp>, last: Option<Timestamp>) {
-        self.count += count;
-        self.first = self.first.into_iter().chain(first).min();
-        self.last = self.last.into_iter().chain(last).max();
-    }
-}
 
 #[derive(Debug, Default)]
 struct Instance {
@@ -213,35 +133,6 @@ impl Collector {
         let mut services: Vec<_> = self.services.into_iter().collect();
         services.sort_by(|a, b| a.0.cmp(&b.0));
         services.into_iter().map(|(name, service)| service.finish(name, &search, names)).collect()
-    }
-}
-
-/// A quote's source: the file, and the entry's id or else its byte.
-pub fn source(names: &SourceName<'_>, line: &Line) -> String {
-    let file = names(line.file);
-    if line.insert_id.is_empty() {
-        format!("{file}@{}", line.offset)
-    } else {
-        format!("{file}#{}", line.insert_id)
-    }
-}
-
-fn line_of(entry: &Entry<'_>, text: &str) -> Line {
-    // A container's own output is in the order it was written, and often tells whole seconds only.
-    // Exports come in any order.
-    let in_order = entry.time.is_none()
-        || (entry.clock == ClockSource::Container && entry.insert_id.is_empty());
-    Line {
-        at: entry.time,
-        order: if in_order { entry.location.offset } else { 0 },
-        text: quotable(text),
-        insert_id: quotable(entry.insert_id),
-        file: entry.location.file,
-        offset: entry.location.offset,
-        revision: entry.revision.to_owned(),
-        severity: entry.severity,
-        captured: Vec::new(),
-        tolerated: false,
     }
 }
 
@@ -536,26 +427,5 @@ fn shrink_signs(signs: &mut Vec<SignKey>) {
     let surplus = signs.len().saturating_sub(SIGNS * 2);
     if surplus > 0 {
         signs.drain(SIGNS..SIGNS + surplus);
-    }
-}
-
-fn says_timeout(line: &str) -> bool {
-    let line = line.to_ascii_lowercase();
-    line.contains("timeout") || line.contains("timed out") || line.contains("deadline exceeded")
-}
-
-/// What a path asks for, by its segments.
-fn request_kind(path: &str) -> RequestKind {
-    const HEALTH: [&str; 9] =
-        ["health", "healthz", "ready", "readyz", "live", "livez", "ping", "readiness", "liveness"];
-    const SOCKET: [&str; 4] = ["ws", "websocket", "socket.io", "wss"];
-    let has = |names: &[&str]| {
-        path.split('/').any(|part| names.iter().any(|name| part.eq_ignore_ascii_case(name)))
-    };
-    match () {
-        // `/ws/health` is a health check of the WebSocket router, by plain HTTP.
-        () if has(&HEALTH) => RequestKind::Health,
-        () if has(&SOCKET) => RequestKind::Websocket,
-        () => RequestKind::Other,
     }
 }

@@ -5,14 +5,18 @@
 //! mean. A fact counts only where it had an effect: in a start-up that failed, while requests
 //! failed, or where nothing shows that the service worked all the same.
 
+mod argument;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::attempt::{Attempt, AttemptEnd, Held, RequestKind, Tally, Traffic};
-use crate::classify::{Claim, ClaimStatus, Claimed, Seen};
+use crate::classify::Seen;
 use crate::clock::Timestamp;
 use crate::evidence::{Body, Change, Evidence, Fact, Observation};
 use crate::id::Cause;
 use crate::monitor::Sample;
+
+pub use argument::Argument;
 
 /// How long before the first sign of a failure its reason may have been written, in seconds.
 const DEATH_LEAD_S: i64 = 3;
@@ -347,128 +351,6 @@ impl<'e> Case<'e> {
     pub fn seen_kind(&self, kind: &str) -> Option<Seen> {
         let tallies = self.tallies.iter().filter(|tally| tally.fact == kind);
         seen(tallies.map(|tally| (tally.count, tally.first, tally.last)))
-    }
-
-    /// Weighs what speaks for `cause`, over the hits that `admit` lets through. `None` when nothing
-    /// with an effect does.
-    pub fn argue(&self, cause: &Cause, admit: impl Fn(&Hit<'e>) -> bool) -> Option<Argument<'e>> {
-        let attempts = self.owned(cause);
-        let mut facts: BTreeMap<&str, (f64, bool, Vec<&'e Observation>)> = BTreeMap::new();
-        let mut effects = BTreeSet::new();
-        for (hit, effect) in self.hits.iter().zip(&self.effects) {
-            if hit.cause != cause.as_str() || hit.weight <= 0.0 || hit.survived() || !admit(hit) {
-                continue;
-            }
-            let (factor, name) = match effect {
-                Effect::Death(index) if attempts.contains(index) => (1.0, "death"),
-                Effect::Before(index) if attempts.contains(index) => (0.8, "death"),
-                Effect::Requests => (0.9, "requests"),
-                Effect::Itself => (1.0, "itself"),
-                Effect::Unknown if hit.weight >= DECISIVE => (0.8, "unknown"),
-                _ => continue,
-            };
-            effects.insert(name);
-            let entry = facts.entry(hit.signal).or_default();
-            entry.0 = entry.0.max(hit.weight * factor);
-            entry.1 |= hit.weight >= DECISIVE;
-            entry.2.push(hit.observation);
-        }
-        if facts.is_empty() {
-            return None;
-        }
-        let mut weights: Vec<f64> = facts.values().map(|fact| fact.0).collect();
-        weights.sort_by(f64::total_cmp);
-        // The strongest counts in full, each further one by half: texts of one failure are kin.
-        let strongest = weights.pop().unwrap_or_default();
-        let mut parts: Vec<f64> = weights.iter().map(|weight| weight / 2.0).collect();
-        parts.push(strongest);
-        if effects.contains("death") {
-            parts.push(0.3);
-            let exit = |index: &usize| self.attempts[*index].1.exit_code.is_some();
-            parts.extend(attempts.iter().any(exit).then_some(0.15));
-        }
-        if effects.contains("requests") || effects.contains("itself") {
-            parts.push(0.3);
-        }
-        let confidence = any_of(&parts) * self.coverage();
-        Some(Argument {
-            cause: cause.clone(),
-            confidence: round(confidence.min(CEILING)),
-            decisive: facts.values().any(|fact| fact.1),
-            signals: facts.keys().copied().collect(),
-            observations: facts.into_values().map(|fact| fact.2).collect(),
-            attempts: attempts.iter().map(|index| self.attempts[*index]).collect(),
-            requests: effects.contains("requests"),
-        })
-    }
-
-    /// What thin coverage leaves of a confidence: what is held of an export without words is as
-    /// true as in a full one, but who knows what else was written.
-    fn coverage(&self) -> f64 {
-        if self.held.without_payload * 2 > self.held.entries { 0.96 } else { 1.0 }
-    }
-}
-
-/// What speaks for a cause.
-#[derive(Clone, Debug)]
-pub struct Argument<'e> {
-    /// The cause.
-    pub cause: Cause,
-    /// 0 to 1.
-    pub confidence: f64,
-    /// Whether one of the facts is decisive by itself.
-    pub decisive: bool,
-    /// The signals that had an effect, by id.
-    pub signals: Vec<&'e str>,
-    /// Their lines: one list per signal, in time order.
-    pub observations: Vec<Vec<&'e Observation>>,
-    /// The failed start-ups that belong to the cause.
-    pub attempts: Vec<(&'e Observation, &'e Attempt)>,
-    /// Whether requests failed meanwhile.
-    pub requests: bool,
-}
-
-impl Argument<'_> {
-    /// How many lines speak for it, of those that were kept.
-    pub fn lines(&self) -> usize {
-        let distinct: BTreeSet<_> =
-            self.observations.iter().flatten().map(|o| std::ptr::from_ref(*o)).collect();
-        distinct.len()
-    }
-
-    /// The claim this argument carries: supported when decisive and strong enough.
-    pub fn claim(&self, service: &str, summary: String, next: &str) -> Claim {
-        let supported = self.decisive && self.confidence >= SUPPORTED;
-        let status = if supported { ClaimStatus::Supported } else { ClaimStatus::Undetermined };
-        let mut claim = Claim::new(Claimed::Cause(self.cause.clone()), service, status);
-        claim.confidence = if supported { self.confidence } else { self.confidence.min(0.55) };
-        claim.summary = summary;
-        // Round by round, so that the first lines of every signal come before the second of any.
-        let most = self.observations.iter().map(Vec::len).max().unwrap_or(0);
-        for round in 0..most.min(4) {
-            let lines = self.observations.iter().filter_map(|lines| lines.get(round));
-            claim.supporting.extend(lines.map(|line| (*line).clone()));
-        }
-        claim.next = next.to_owned();
-        claim
-    }
-
-    /// "5 start-ups failed in phase DATABASE", "requests failed meanwhile", or nothing.
-    pub fn effect(&self) -> String {
-        let phases: BTreeSet<&str> = self
-            .attempts
-            .iter()
-            .map(|(_, attempt)| attempt.failed_phase.as_str())
-            .filter(|phase| !phase.is_empty())
-            .collect();
-        let phases: Vec<&str> = phases.into_iter().collect();
-        let ups = match self.attempts.len() {
-            0 if self.requests => return "requests failed meanwhile".to_owned(),
-            0 => return "what followed is not held".to_owned(),
-            1 => "1 start-up failed".to_owned(),
-            n => format!("{n} start-ups failed"),
-        };
-        if phases.is_empty() { ups } else { format!("{ups} in phase {}", phases.join(", ")) }
     }
 }
 
