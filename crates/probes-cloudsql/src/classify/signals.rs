@@ -40,8 +40,8 @@ const fn refused(id: &'static str, any: &'static [&'static str], weight: f64) ->
 /// A pool that cannot open connections says the same as one whose connections are all taken.
 const AMBIGUOUS: &[(&str, &str)] = &[("ambiguous", "true")];
 
-/// The table.
-pub(crate) const TABLE: SignalTable = SignalTable { name: "cloudsql", signals: SIGNALS };
+/// The log signals of this crate.
+pub const TABLE: SignalTable = SignalTable { name: "cloudsql", signals: SIGNALS };
 
 #[rustfmt::skip]
 const SIGNALS: &[LogSignal] = &[

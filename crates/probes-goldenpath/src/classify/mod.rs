@@ -19,7 +19,8 @@ const CONFIGURATION_ERROR: Cause = Cause::new("configuration_error");
 
 macro_rules! kinds {
     ($($meta:ident, $kind:expr, $summary:literal;)+) => {$(
-        const $meta: ObservationMeta =
+        #[doc = concat!("What it says: ", $summary, ".")]
+        pub const $meta: ObservationMeta =
             ObservationMeta { kind: ObservationKind::new($kind), summary: $summary };
         #[cfg(feature = "register")]
         shakedown_core::register_observation!($meta);
@@ -33,8 +34,10 @@ kinds! {
     ACCEPTED_META, ACCEPTED, "a token was accepted";
 }
 
+pub use signals::TABLE as SIGNALS;
+
 #[cfg(feature = "register")]
-shakedown_core::register_signal!(signals::TABLE);
+shakedown_core::register_signal!(SIGNALS);
 
 /// Whether users get in and get answers.
 #[derive(Debug, Default)]

@@ -16,8 +16,8 @@ const AUTH: &str = "auth_failure";
 /// What works on after such a line took no harm: tokens of strangers are refused all day.
 const HARMLESS: &[(&str, &str)] = &[("after_start", "tolerated")];
 
-/// The table.
-pub(crate) const TABLE: SignalTable = SignalTable { name: "goldenpath", signals: SIGNALS };
+/// The log signals of this crate.
+pub const TABLE: SignalTable = SignalTable { name: "goldenpath", signals: SIGNALS };
 
 #[rustfmt::skip]
 const SIGNALS: &[LogSignal] = &[

@@ -16,7 +16,8 @@ use crate::causes::{
 
 macro_rules! kinds {
     ($($meta:ident, $kind:expr, $summary:literal;)+) => {$(
-        const $meta: ObservationMeta =
+        #[doc = concat!("What it says: ", $summary, ".")]
+        pub const $meta: ObservationMeta =
             ObservationMeta { kind: ObservationKind::new($kind), summary: $summary };
         #[cfg(feature = "register")]
         shakedown_core::register_observation!($meta);
@@ -37,8 +38,10 @@ kinds! {
     INSTANCE_META, signals::INSTANCE, "the platform could not start or reach an instance";
 }
 
+pub use signals::TABLE as SIGNALS;
+
 #[cfg(feature = "register")]
-shakedown_core::register_signal!(signals::TABLE);
+shakedown_core::register_signal!(SIGNALS);
 
 /// Why start-ups fail.
 #[derive(Debug, Default)]

@@ -49,8 +49,8 @@ const fn dependency(id: &'static str, any: &'static [&'static str], weight: f64)
     LogSignal::new(id, DEPENDENCY, any).speaks(UNAVAILABLE, weight).attributes(OPTIONAL)
 }
 
-/// The table.
-pub(crate) const TABLE: SignalTable = SignalTable { name: "smd", signals: SIGNALS };
+/// The log signals of this crate.
+pub const TABLE: SignalTable = SignalTable { name: "smd", signals: SIGNALS };
 
 #[rustfmt::skip]
 const SIGNALS: &[LogSignal] = &[

@@ -24,14 +24,17 @@ const UNREACHABLE: Cause = Cause::new("cloud_sql_unreachable");
 /// The share of a connector's processor from which on it has no room (a 99th percentile).
 const CPU_FULL: f64 = 0.8;
 
-const CAPACITY_WORD_META: ObservationMeta = ObservationMeta {
+pub use signals::TABLE as SIGNALS;
+
+/// What a line says that only has the word.
+pub const CAPACITY_WORD_META: ObservationMeta = ObservationMeta {
     kind: ObservationKind::new(CAPACITY_WORD),
     summary: "a line that has the word capacity and states no figure",
 };
 #[cfg(feature = "register")]
 shakedown_core::register_observation!(CAPACITY_WORD_META);
 #[cfg(feature = "register")]
-shakedown_core::register_signal!(signals::TABLE);
+shakedown_core::register_signal!(SIGNALS);
 
 /// Whether the way into the VPC network is the cause.
 #[derive(Debug, Default)]

@@ -5,8 +5,8 @@ use shakedown_core::signal::{Emitter, LogSignal, SignalTable};
 /// The word without a figure.
 pub(crate) const CAPACITY_WORD: &str = "vpc.capacity-word";
 
-/// The table.
-pub(crate) const TABLE: SignalTable = SignalTable { name: "vpc", signals: SIGNALS };
+/// The log signals of this crate.
+pub const TABLE: SignalTable = SignalTable { name: "vpc", signals: SIGNALS };
 
 #[rustfmt::skip]
 const SIGNALS: &[LogSignal] = &[
