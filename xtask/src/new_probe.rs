@@ -66,7 +66,7 @@ fn write(root: &Path, domain: &str, name: &str) -> Result<String> {
     let known = domains(root)?;
     ensure!(
         known.iter().any(|known| known == domain),
-        "there is no crates/probes-{domain}: the crates are {}",
+        "there is no crates/probes-{domain}/src/probes: the crates with probes are {}",
         known.join(", ")
     );
     let module = name.replace('-', "_");
@@ -115,12 +115,15 @@ fn check_name(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// The first parts of the ids: what follows `probes-` in `crates/`.
+/// The first parts of the ids: what follows `probes-` in `crates/`, where there are probes.
 fn domains(root: &Path) -> Result<Vec<String>> {
     let mut domains = Vec::new();
     for entry in fs::read_dir(root.join("crates"))? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        domains.extend(name.strip_prefix("probes-").map(str::to_owned));
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if entry.path().join("src/probes/mod.rs").is_file() {
+            domains.extend(name.strip_prefix("probes-").map(str::to_owned));
+        }
     }
     domains.sort();
     Ok(domains)

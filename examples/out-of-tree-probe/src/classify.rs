@@ -71,15 +71,12 @@ fn claim(late: Vec<Observation>, in_time: Vec<Observation>) -> Claim {
         ),
     };
     Claim {
-        claimed: Claimed::Cause(LEDGER_REPLICA_BEHIND),
-        service: "ledger".into(),
-        status,
         confidence,
         summary,
         supporting: late,
         against: in_time,
-        explains: Vec::new(),
         next: "acme.ledger-lag".into(),
+        ..Claim::new(Claimed::Cause(LEDGER_REPLICA_BEHIND), "ledger", status)
     }
 }
 
