@@ -1,8 +1,9 @@
 //! The things that `cargo xtask bench` measures, each a command, so that each is a process whose time
-//! and memory are its own. Every one prints one line of JSON.
+//! and memory are its own. Every one prints one line of JSON; `export` makes what others measure on.
 
 #![expect(clippy::print_stdout, reason = "one line of JSON is what a measurement is")]
 
+mod export;
 mod http_probe;
 mod load;
 mod no_ops;
@@ -21,6 +22,7 @@ pg-serve                                          a PostgreSQL server, until sta
 pg-connect PORT DATABASE USER PASSWORD COUNT C    connect, select 1, close, C at a time
 http-serve DIR                                    an HTTP and an HTTPS server, until standard input ends
 http-probe URL CA COUNT                           HTTP probes, one at a time
+export lines|array BYTES                          a log export of about BYTES bytes on standard output
 relay UPSTREAM                                    a relay without limits, until standard input ends
 load-serve                                        a sink and an echo, until standard input ends
 load-throughput ADDRESS STREAMS SECONDS           bytes through a sink
@@ -38,6 +40,8 @@ fn main() -> Result<()> {
         }
         ["http-serve", dir] => serve::http(dir.as_ref()),
         ["http-probe", url, ca, count] => http_probe::run(url, ca, number(count)?),
+        ["export", "lines", bytes] => export::write(export::Shape::Lines, number(bytes)?),
+        ["export", "array", bytes] => export::write(export::Shape::Array, number(bytes)?),
         ["relay", upstream] => relay::run(upstream.parse()?),
         ["load-serve"] => load::serve(),
         ["load-throughput", address, streams, seconds] => load::throughput(

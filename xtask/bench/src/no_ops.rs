@@ -62,17 +62,14 @@ pub(crate) fn run(dir: &Path, count: usize) -> Result<()> {
     let plan = shakedown_runner::plan(&registry, &environment, &selected, options)?;
     let redactor = Redactor::new(&Credentials::default());
     let mut journal = Journal::create(&session, redactor.clone())?;
-    // As the command line runs it.
+    // As the command line runs it: on a worker, so that a probe that blocks stops nothing else.
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let record = runtime.block_on(shakedown_runner::run(
-        plan,
-        &registry,
-        environment,
-        Credentials::default(),
-        RunOptions::default(),
-        &mut journal,
-    ));
+    let record = runtime.block_on(runtime.spawn(async move {
+        let (credentials, options) = (Credentials::default(), RunOptions::default());
+        shakedown_runner::run(plan, &registry, environment, credentials, options, &mut journal)
+            .await
+    }))?;
     let clean = CleanRecord::new(&record, &redactor)?;
     fs::write(session.join("test_execution_log.json"), shakedown_report::json(&clean))?;
     fs::write(session.join("junit.xml"), shakedown_report::junit(&clean))?;

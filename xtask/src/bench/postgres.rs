@@ -78,7 +78,7 @@ fn ours(setting: &Setting, port: &str, role: &Value, at_once: &str) -> Result<Va
 fn theirs(libpq: &Path, port: &str, role: &Value, at_once: &str) -> Result<Value> {
     // The settings the ladder sends as well.
     let conninfo = format!(
-        "host=127.0.0.1 port={port} dbname={} user={} password={} sslmode=disable \
+        "host=127.0.0.1 port={port} dbname={} user={} password='{}' sslmode=disable \
          gssencmode=disable application_name=bench options='-c default_transaction_read_only=on -c \
          statement_timeout=10000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=10000'",
         text(role, "database")?,
