@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: shakedown beside its peers, on the same machine, in turns.
 
+mod analyze;
 mod http;
 mod page;
 mod postgres;
@@ -23,7 +24,7 @@ use page::{Page, Section};
 /// machine does falls on both. Peers that are not installed are skipped by name.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Benches: runner postgres http relay start
+Benches: runner postgres http relay start analyze
 Build the machine a quiet hour: figures taken beside other work are noise.")]
 pub(crate) struct Bench {
     /// Only these; the others' sections stay as they are. By default all
@@ -55,12 +56,13 @@ pub(crate) struct Setting {
 type Run = fn(&Setting) -> Result<Section>;
 
 /// In the order of the page.
-const BENCHES: [(&str, Run); 5] = [
+const BENCHES: [(&str, Run); 6] = [
     ("runner", runner::run),
     ("postgres", postgres::run),
     ("http", http::run),
     ("relay", relay::run),
     ("start", start::run),
+    ("analyze", analyze::run),
 ];
 
 impl Bench {

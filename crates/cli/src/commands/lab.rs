@@ -164,13 +164,7 @@ fn binaries(given: Option<&Path>) -> Result<PathBuf> {
                 shakedown_lab::DOWNLOAD_VERSION,
                 folder.display()
             ));
-            let fetch = || -> Result<ServerPrograms> {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-                Ok(runtime.block_on(shakedown_lab::download(&folder))?)
-            };
-            // A thread of its own, because the caller may be inside a runtime already.
-            let programs = std::thread::scope(|scope| scope.spawn(fetch).join())
-                .map_err(|_| anyhow!("the download panicked"))??;
+            let programs = shakedown_lab::download(&folder)?;
             Ok(programs.postgres().parent().map(Path::to_path_buf).unwrap_or_default())
         }
         Err(error) => Err(exit::usage(error)),
