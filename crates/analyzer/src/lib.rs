@@ -14,6 +14,7 @@ pub mod read;
 pub mod run;
 pub mod severity;
 pub mod signals;
+pub mod signature;
 pub mod startup;
 pub mod store;
 pub mod template;

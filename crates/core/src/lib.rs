@@ -49,6 +49,7 @@ pub mod record;
 pub mod redact;
 #[cfg(feature = "register")]
 pub mod registry;
+pub mod reproduction;
 pub mod safety;
 pub mod scrub;
 pub mod section;

@@ -1,0 +1,251 @@
+//! Signatures: a known failure as data, and whether a run showed it.
+//!
+//! A signature is a TOML file. It lists features, some of them decisive, the conditions the failure
+//! was seen under, and what the probes are expected to say. Durations are those of the staging it
+//! was seen on; a lab that runs faster scales them ([`Signature::scaled`]).
+
+mod derive;
+mod evaluate;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use shakedown_core::Span;
+use shakedown_core::environment::TimeScale;
+
+pub use derive::{DeriveError, derive};
+pub use evaluate::evaluate;
+
+/// The schema's name.
+pub const SCHEMA: &str = "shakedown.signature/1";
+
+/// A known failure.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Signature {
+    /// [`SCHEMA`].
+    pub schema: String,
+    /// Its id, which is also its file's name: `issue-1278`.
+    pub id: String,
+    /// The failure, in one line.
+    pub title: String,
+    /// What the names of services must contain for their start-ups and symptoms to count.
+    #[serde(default)]
+    pub service: String,
+    /// What session ids begin with in a run that reproduces it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_prefix: Option<String>,
+    /// Metrics the failure makes worse: no guard stops a run for them.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub worsens: BTreeSet<String>,
+    /// What to see.
+    #[serde(default, rename = "feature")]
+    pub features: Vec<Feature>,
+    /// What was so when it was seen.
+    #[serde(default, rename = "condition", skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+    /// What probes are expected to say, by id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub expect: BTreeMap<String, Expected>,
+}
+
+/// What a signature expects of a probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Expected {
+    /// It passes.
+    Pass,
+    /// It fails.
+    Fail,
+    /// It depends on conditions: anything is expected.
+    Conditional,
+    /// It differs from run to run: anything is expected.
+    Variable,
+}
+
+/// One thing to see. Exactly one of the tests is given.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Feature {
+    /// Its id, unique in the signature.
+    pub id: String,
+    /// What it states, in one line.
+    pub what: String,
+    /// Whether the verdict needs it. The others are expected figures.
+    #[serde(default)]
+    pub decisive: bool,
+    /// Something about a start-up that failed. All tests of this kind are asked of the same one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub startup: Option<StartupTest>,
+    /// How a probe ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<ProbeTest>,
+    /// A number a probe measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measurement: Option<MeasurementTest>,
+    /// A number a monitor sampled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metric: Option<MetricTest>,
+    /// A symptom of the diagnosis, by id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub symptom: Option<String>,
+}
+
+/// About a start-up that failed; what is given must hold.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StartupTest {
+    /// These phases were completed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub completed: Vec<String>,
+    /// It failed in this phase.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed_phase: Option<String>,
+    /// The wait that ended in the failure was as long as a limit in force there, whichever.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub ends_at_limit: bool,
+    /// These phases never began.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub never_began: Vec<String>,
+    /// The process exited with another code than 0.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub exits_non_zero: bool,
+    /// The process exited with this code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// The wait that ended in the failure was this long, within 5 s or 10 %.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lasted: Option<Span>,
+}
+
+/// How a probe ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProbeTest {
+    /// The probe.
+    pub id: String,
+    /// `pass`, `degraded` or `fail`. Any other end means: not tested.
+    pub verdict: String,
+}
+
+/// A number a probe measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MeasurementTest {
+    /// The probe.
+    pub probe: String,
+    /// The measurement's name.
+    pub name: String,
+    /// It is at most this, in its own unit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_most: Option<f64>,
+    /// It is at least this, in its own unit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_least: Option<f64>,
+}
+
+/// A number a monitor sampled: some sample is above the limit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MetricTest {
+    /// The metric.
+    pub id: String,
+    /// Above this, in its own unit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub above: Option<f64>,
+    /// Above the run's first sample times this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub above_baseline: Option<f64>,
+}
+
+/// What was so when the failure was seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Condition {
+    /// What, in a few words.
+    pub what: String,
+    /// The environment's key that says it, `vpc.egress`; without one nobody can tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Its value then.
+    pub was: String,
+}
+
+/// Why a text is no signature.
+#[derive(Debug, thiserror::Error)]
+pub enum SignatureError {
+    /// It is no TOML of this shape.
+    #[error("the signature does not parse")]
+    Toml(#[from] toml::de::Error),
+    /// It has another schema.
+    #[error("the signature's schema is `{0}`, this program reads `{SCHEMA}`")]
+    Schema(String),
+    /// It has no decisive feature.
+    #[error("the signature `{0}` has no feature with `decisive = true`, so nothing could decide")]
+    NothingDecisive(String),
+    /// A feature has no test or several, or one that asks nothing.
+    #[error("the feature `{0}` needs exactly one of startup, probe, measurement, metric, symptom, and something asked in it")]
+    NoTest(String),
+    /// Two features have one id.
+    #[error("two features are called `{0}`")]
+    Duplicate(String),
+}
+
+impl Signature {
+    /// Reads a signature.
+    ///
+    /// # Errors
+    /// [`SignatureError`], naming the feature where it is one's.
+    pub fn parse(text: &str) -> Result<Self, SignatureError> {
+        let signature: Self = toml::from_str(text)?;
+        if signature.schema != SCHEMA {
+            return Err(SignatureError::Schema(signature.schema));
+        }
+        let mut ids = BTreeSet::new();
+        for feature in &signature.features {
+            if !feature.has_one_test() {
+                return Err(SignatureError::NoTest(feature.id.clone()));
+            }
+            if !ids.insert(&feature.id) {
+                return Err(SignatureError::Duplicate(feature.id.clone()));
+            }
+        }
+        if !signature.features.iter().any(|feature| feature.decisive) {
+            return Err(SignatureError::NothingDecisive(signature.id));
+        }
+        Ok(signature)
+    }
+
+    /// The signature as a lab shows it whose durations are divided by `scale`. Numbers of
+    /// measurements are scaled where they are compared, because only there their unit is known.
+    #[must_use]
+    pub fn scaled(mut self, scale: TimeScale) -> Self {
+        for feature in &mut self.features {
+            if let Some(StartupTest { lasted: Some(lasted), .. }) = &mut feature.startup {
+                *lasted = Span(scale.duration(lasted.get()));
+            }
+        }
+        self
+    }
+}
+
+impl Feature {
+    fn has_one_test(&self) -> bool {
+        let tests = [
+            self.startup.as_ref().map(|test| *test != StartupTest::default()),
+            self.probe.as_ref().map(|_| true),
+            self.measurement.as_ref().map(|t| t.at_most.or(t.at_least).is_some()),
+            self.metric.as_ref().map(|t| t.above.or(t.above_baseline).is_some()),
+            self.symptom.as_ref().map(|symptom| !symptom.is_empty()),
+        ];
+        let given: Vec<bool> = tests.into_iter().flatten().collect();
+        given == [true]
+    }
+}
+
+/// How far a measured duration may be from an expected one: 5 s or a tenth, whichever is more. In a
+/// lab the 5 s are scaled, but never below a quarter of a second.
+fn tolerance(expected: Duration, scale: TimeScale) -> Duration {
+    scale.tolerance(Duration::from_secs(5)).max(expected / 10)
+}
