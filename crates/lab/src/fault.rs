@@ -113,6 +113,12 @@ pub enum FaultKind {
     },
     /// `wrong-password`: the role's password is another one than the environment has.
     WrongPassword,
+    /// `auth-down`: the auth service answers everything with 503.
+    AuthDown,
+    /// `jwt-mismatch`: the auth service signs with another secret than the backend checks with.
+    JwtMismatch,
+    /// `websocket-blocked`: the load balancer passes WebSocket requests on as plain ones.
+    WebsocketBlocked,
 }
 
 impl FaultKind {
@@ -132,6 +138,9 @@ impl FaultKind {
             Self::DatabaseSlowAuth { .. } => "database-slow-auth",
             Self::DatabaseSlotsHeld { .. } => "database-slots-held",
             Self::WrongPassword => "wrong-password",
+            Self::AuthDown => "auth-down",
+            Self::JwtMismatch => "jwt-mismatch",
+            Self::WebsocketBlocked => "websocket-blocked",
         }
     }
 }
@@ -182,7 +191,7 @@ struct RawFault {
 }
 
 /// Names of all kinds, in the order of [`FaultKind`].
-const KINDS: [&str; 12] = [
+const KINDS: [&str; 15] = [
     "connector-drop",
     "connector-no-egress",
     "connector-reset",
@@ -195,6 +204,9 @@ const KINDS: [&str; 12] = [
     "database-slow-auth",
     "database-slots-held",
     "wrong-password",
+    "auth-down",
+    "jwt-mismatch",
+    "websocket-blocked",
 ];
 
 impl TryFrom<RawFault> for Fault {
@@ -231,6 +243,9 @@ impl TryFrom<RawFault> for Fault {
                 FaultKind::DatabaseSlotsHeld { leave: raw.leave.take().unwrap_or(0) }
             }
             "wrong-password" => FaultKind::WrongPassword,
+            "auth-down" => FaultKind::AuthDown,
+            "jwt-mismatch" => FaultKind::JwtMismatch,
+            "websocket-blocked" => FaultKind::WebsocketBlocked,
             other => {
                 return Err(format!("no fault kind {other:?}; there are {}", KINDS.join(", ")));
             }
@@ -279,7 +294,10 @@ impl From<Fault> for RawFault {
             | FaultKind::DatabaseClosed
             | FaultKind::DatabaseSilent
             | FaultKind::DatabaseRefused
-            | FaultKind::WrongPassword => {}
+            | FaultKind::WrongPassword
+            | FaultKind::AuthDown
+            | FaultKind::JwtMismatch
+            | FaultKind::WebsocketBlocked => {}
         }
         raw
     }

@@ -9,19 +9,25 @@ use secrecy::ExposeSecret;
 use shakedown_core::clock::{self, Instant};
 use shakedown_core::environment::TimeScale;
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
+use crate::backend::stand_in;
+use crate::backend::ws::WebSockets;
 use crate::clock::Clock;
 use crate::connector::{Connector, ConnectorOptions};
 use crate::dir::{LabDir, LabInfo, sweep, write_atomically};
 use crate::error::LabError;
 use crate::inject::{Stage, State};
 use crate::neighbour::{SlotOptions, start_sink};
-use crate::overlay::{Addresses, ca_file, database_secret, overlay};
+use crate::overlay::{Addresses, ca_file, database_secret, overlay, secret};
 use crate::postgres::{Roles, Server, ServerOptions, ServerPrograms, write_private};
 use crate::proxy::{Proxy, ProxyOptions, socket_path};
+use crate::random;
 use crate::sampler::{SAMPLER, Sampler};
 use crate::scenario::Scenario;
-use crate::services::{self, Authority};
+use crate::services::auth::{Accounts, Auth, LIFETIME};
+use crate::services::upstream::Route;
+use crate::services::{self, Authority, Services};
 use crate::settings::LabSettings;
 use crate::switches::Switches;
 use crate::tasks::{StopOnDrop, Tasks};
@@ -29,6 +35,15 @@ use crate::truth::Truth;
 
 /// How often the truth is compared with what is written.
 const WRITE_EVERY: Duration = Duration::from_millis(50);
+/// The one user that may log in at the lab's auth service.
+const TEST_USER: &str = "shakedown@lab.shakedown.test";
+/// Time between two pings of a WebSocket, as the observed application has it.
+const HEARTBEAT: Duration = Duration::from_secs(30);
+/// How long an agent takes to answer, before the time scale.
+const THINKING: Duration = Duration::from_secs(5);
+/// How long the load balancer waits for the backend: Cloud Run's request limit of the observed
+/// application.
+const PATIENCE: Duration = Duration::from_secs(600);
 /// How old a written truth may get.
 const WRITE_AT_LEAST_EVERY: Duration = Duration::from_secs(1);
 
@@ -179,12 +194,13 @@ impl Lab {
             log: path.join("logs/proxy.log"),
             dial: connector.address(),
             dial_timeout: settings.proxy_dial_timeout.0,
-            switches,
+            switches: switches.clone(),
         };
         let proxy = Proxy::start(proxy, &tasks.0)?;
         let authority = Authority::new()?;
         write(&ca_file(path), &authority.pem())?;
-        let load_balancer = services::start(&authority, &tasks.0)?;
+        let services = behind_the_balancer(path, options.time_scale, switches, &tasks.0).await?;
+        let load_balancer = services::start(&authority, services, &tasks.0)?;
 
         // The lab's only session of its own: like Cloud SQL's agents it takes one of the slots.
         let superuser = server.superuser(&settings.database.name, SAMPLER).await;
@@ -294,6 +310,46 @@ impl Lab {
         server.stop().await?;
         dir.remove()
     }
+}
+
+/// Makes the test user's and the services' secrets, and starts what answers with them.
+async fn behind_the_balancer(
+    dir: &Path,
+    scale: TimeScale,
+    switches: watch::Receiver<Switches>,
+    tasks: &Tasks,
+) -> Result<Services, LabError> {
+    let random = || random::password().map_err(LabError::files("read", "/dev/urandom"));
+    let jwt = random()?;
+    let accounts = Accounts {
+        user: TEST_USER.to_owned().into(),
+        password: random()?,
+        service_id: "lab-backend".to_owned().into(),
+        service_secret: random()?,
+    };
+    for (name, value) in [
+        ("user", &accounts.user),
+        ("password", &accounts.password),
+        ("service-id", &accounts.service_id),
+        ("service-secret", &accounts.service_secret),
+        ("jwt", &jwt),
+    ] {
+        write_private(&secret(dir, name), value.expose_secret())?;
+    }
+    let sockets = WebSockets::new(
+        &jwt,
+        scale.duration(HEARTBEAT),
+        scale.duration(THINKING),
+        CancellationToken::new(),
+        Arc::new(|_, _| {}),
+    );
+    let backend = stand_in::start(Arc::new(sockets), tasks).await?;
+    let (_, address) = watch::channel(Some(backend));
+    Ok(Services {
+        auth: Auth::new(accounts, &jwt, scale.limit(LIFETIME), switches.clone()),
+        backend: Route { address, patience: PATIENCE, tasks: tasks.clone() },
+        switches,
+    })
 }
 
 fn write(path: &Path, text: &str) -> Result<(), LabError> {

@@ -21,6 +21,7 @@
     reason = "relays, neighbours and emulated peers connect inside the lab; no lease counts that"
 )]
 
+mod backend;
 mod clock;
 mod connector;
 mod dir;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use shakedown_core::environment::TimeScale;
 
 use crate::scenario::ConnectorOverrides;
+use crate::services::auth::{SERVICE_ID, SERVICE_SECRET};
 use crate::services::{HOSTS, Host};
 use crate::settings::LabSettings;
 
@@ -73,11 +74,17 @@ struct Tcp {
 #[derive(Debug, Serialize)]
 struct Credentials {
     database: Credential,
+    user: Credential,
+    password: Credential,
+    service_id: Credential,
+    service_secret: Credential,
 }
 
 #[derive(Debug, Serialize)]
 struct Credential {
     file: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    header: Option<&'static str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -118,7 +125,12 @@ pub(crate) fn ca_file(dir: &Path) -> PathBuf {
 
 /// The application's password.
 pub(crate) fn database_secret(dir: &Path) -> PathBuf {
-    dir.join("secrets/database")
+    secret(dir, "database")
+}
+
+/// One of the lab's secrets.
+pub(crate) fn secret(dir: &Path, name: &str) -> PathBuf {
+    dir.join("secrets").join(name)
 }
 
 /// The environment overlay as TOML.
@@ -167,7 +179,16 @@ pub(crate) fn overlay(
                 ssl_mode: "disable",
             },
         },
-        credentials: Credentials { database: Credential { file: database_secret(dir) } },
+        credentials: Credentials {
+            database: Credential { file: database_secret(dir), header: None },
+            user: Credential { file: secret(dir, "user"), header: None },
+            password: Credential { file: secret(dir, "password"), header: None },
+            service_id: Credential { file: secret(dir, "service-id"), header: Some(SERVICE_ID) },
+            service_secret: Credential {
+                file: secret(dir, "service-secret"),
+                header: Some(SERVICE_SECRET),
+            },
+        },
         tls: Tls { ca_file: ca_file(dir) },
         services: services.collect(),
         network: Network {
@@ -227,6 +248,20 @@ ssl_mode = \"disable\"
 
 [credentials.database]
 file = \"/tmp/lab/secrets/database\"
+
+[credentials.user]
+file = \"/tmp/lab/secrets/user\"
+
+[credentials.password]
+file = \"/tmp/lab/secrets/password\"
+
+[credentials.service_id]
+file = \"/tmp/lab/secrets/service-id\"
+header = \"X-Service-ID\"
+
+[credentials.service_secret]
+file = \"/tmp/lab/secrets/service-secret\"
+header = \"X-Service-Secret\"
 
 [tls]
 ca_file = \"/tmp/lab/ca.pem\"

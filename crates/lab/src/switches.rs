@@ -20,6 +20,12 @@ pub(crate) struct Switches {
     pub(crate) proxy_eof: bool,
     /// How the database behaves towards new connections.
     pub(crate) database: DatabaseMode,
+    /// The auth service answers 503.
+    pub(crate) auth_down: bool,
+    /// The auth service signs with another secret than the backend checks with.
+    pub(crate) jwt_mismatch: bool,
+    /// The load balancer passes WebSocket requests on without what makes them such.
+    pub(crate) websocket_blocked: bool,
 }
 
 /// How the database behaves towards new connections.
@@ -57,6 +63,9 @@ impl Switches {
                 FaultKind::DatabaseSlowAuth { delay } => {
                     switches.database = DatabaseMode::SlowAuth(delay.0)
                 }
+                FaultKind::AuthDown => switches.auth_down = true,
+                FaultKind::JwtMismatch => switches.jwt_mismatch = true,
+                FaultKind::WebsocketBlocked => switches.websocket_blocked = true,
                 // These are brought about by clients and statements, not by the path.
                 FaultKind::ConnectorNeighbour { .. }
                 | FaultKind::DatabaseSlotsHeld { .. }

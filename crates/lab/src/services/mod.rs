@@ -1,7 +1,11 @@
 //! The lab's HTTPS services behind one load balancer.
 
+pub(crate) mod auth;
 mod http;
+pub(crate) mod jwt;
+pub(crate) mod pages;
 mod tls;
+pub(crate) mod upstream;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -10,10 +14,14 @@ use std::time::Duration;
 
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use crate::error::LabError;
+use crate::switches::Switches;
 use crate::tasks::Tasks;
+use auth::Auth;
+use upstream::Route;
 
 pub(crate) use tls::Authority;
 
@@ -58,9 +66,24 @@ pub(crate) const HOSTS: [Host; 4] = [
     Host { name: "lab.shakedown.test", service: Service::Frontend, alias: false },
 ];
 
+/// What stands behind the load balancer.
+#[derive(Debug)]
+pub(crate) struct Services {
+    /// Runs here.
+    pub(crate) auth: Auth,
+    /// Runs in a process of its own.
+    pub(crate) backend: Route,
+    /// What the load balancer does wrong.
+    pub(crate) switches: watch::Receiver<Switches>,
+}
+
 /// Starts the load balancer on a free port of 127.0.0.1: TLS with a certificate for all [`HOSTS`],
 /// HTTP/1.1, services by Host header.
-pub(crate) fn start(authority: &Authority, tasks: &Tasks) -> Result<SocketAddr, LabError> {
+pub(crate) fn start(
+    authority: &Authority,
+    services: Services,
+    tasks: &Tasks,
+) -> Result<SocketAddr, LabError> {
     let listen = |source: io::Error| LabError::Listen { what: "the load balancer", source };
     let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(listen)?;
     listener.set_nonblocking(true).map_err(listen)?;
@@ -68,6 +91,7 @@ pub(crate) fn start(authority: &Authority, tasks: &Tasks) -> Result<SocketAddr, 
     let address = listener.local_addr().map_err(listen)?;
     let acceptor =
         TlsAcceptor::from(Arc::new(authority.server_config(HOSTS.iter().map(|host| host.name))?));
+    let services = Arc::new(services);
     let clients = tasks.clone();
     tasks.spawn_vital("the load balancer", async move {
         loop {
@@ -75,14 +99,16 @@ pub(crate) fn start(authority: &Authority, tasks: &Tasks) -> Result<SocketAddr, 
                 tokio::time::sleep(Duration::from_millis(10)).await;
                 continue;
             };
-            let (acceptor, websockets) = (acceptor.clone(), clients.clone());
+            // Without it an answer in two writes waits for the client's delayed ACK, 40 ms.
+            let _ = stream.set_nodelay(true);
+            let (acceptor, services) = (acceptor.clone(), Arc::clone(&services));
             clients.spawn(async move {
                 let Ok(Ok(stream)) = tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await
                 else {
                     return;
                 };
                 let service = hyper::service::service_fn(move |request| {
-                    http::answer(request, websockets.clone())
+                    http::answer(request, Arc::clone(&services))
                 });
                 // An error is the client's to see.
                 let _ = hyper::server::conn::http1::Builder::new()
