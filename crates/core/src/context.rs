@@ -78,6 +78,7 @@ pub struct ProbeCtx {
     deadline: Option<Instant>,
     shared: Shared,
     cleanup: CleanupLedger,
+    session: Option<Arc<str>>,
     listener: Option<Listener>,
 }
 
@@ -94,6 +95,7 @@ impl ProbeCtx {
             deadline: None,
             shared: Shared::default(),
             cleanup: CleanupLedger::default(),
+            session: None,
             listener: None,
         })
     }
@@ -213,6 +215,12 @@ impl ProbeCtx {
         &self.cleanup
     }
 
+    /// The run's session id, with which whatever is left on the target is marked; `None` when
+    /// embedded without one.
+    pub fn session(&self) -> Option<&str> {
+        self.session.as_deref()
+    }
+
     /// Puts something observed into the record, from the environment's vantage.
     pub fn observe(&self, subject: Subject, body: Body) {
         if let Some(listener) = &self.listener {
@@ -288,6 +296,13 @@ impl ProbeCtxBuilder {
     #[must_use]
     pub fn cleanup(mut self, cleanup: CleanupLedger) -> Self {
         self.0.cleanup = cleanup;
+        self
+    }
+
+    /// The run's session id.
+    #[must_use]
+    pub fn session(mut self, session: impl Into<Arc<str>>) -> Self {
+        self.0.session = Some(session.into());
         self
     }
 

@@ -135,6 +135,8 @@ pub struct ProbeMeta {
     pub timeout: Duration,
     /// Other names it is found by: whole pytest node ids.
     pub aliases: &'static [&'static str],
+    /// What it leaves on the target on purpose, for the plan; nearly always nothing.
+    pub leaves: Option<&'static str>,
     /// How far users may rely on it.
     pub status: Status,
 }
@@ -155,6 +157,7 @@ impl ProbeMeta {
             expected: Duration::from_secs(5),
             timeout: Duration::from_secs(60),
             aliases: &[],
+            leaves: None,
             status: Status::Stable,
         }
     }

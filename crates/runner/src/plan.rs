@@ -135,6 +135,8 @@ pub fn plan(
     if options.infrastructure_monitoring && !monitors.is_empty() {
         notes.push("the monitors also run between the phases".to_owned());
     }
+    let leaves = metas.iter().filter_map(|meta| Some((meta.id, meta.leaves?)));
+    notes.extend(leaves.map(|(id, what)| format!("{id} leaves on the target: {what}")));
     let grace = millis(environment.safety.grace.get());
     let sum = |of: fn(&PlannedProbe) -> f64| probes.iter().map(of).sum::<f64>();
     Ok(Plan {

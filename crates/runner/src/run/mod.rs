@@ -79,7 +79,8 @@ pub async fn run(
     options: RunOptions,
     sink: &mut dyn EventSink,
 ) -> RunRecord {
-    let world = World::new(environment.into(), credentials.into(), options.budget.clone());
+    let session = Arc::from(plan.session_id.as_str());
+    let world = World::new(environment.into(), credentials.into(), options.budget.clone(), session);
     let (log, plan) = Log::begin(plan, sink);
     if plan.probes.is_empty() {
         return log.end(BTreeSet::from([Condition::NothingSelected]), world.budget.usage());
@@ -102,6 +103,7 @@ struct World {
     shared: Shared,
     /// Undo actions of monitors and safety checks; each probe has its own.
     cleanup: CleanupLedger,
+    session: Arc<str>,
 }
 
 impl World {
@@ -109,10 +111,11 @@ impl World {
         environment: Arc<Environment>,
         credentials: Arc<Credentials>,
         budget: Option<Budget>,
+        session: Arc<str>,
     ) -> Self {
         let budget = budget.unwrap_or_else(|| environment.safety.budget());
         let (shared, cleanup) = (Shared::default(), CleanupLedger::default());
-        Self { environment, credentials, budget, shared, cleanup }
+        Self { environment, credentials, budget, shared, cleanup, session }
     }
 
     fn context(&self) -> ProbeCtxBuilder {
@@ -121,6 +124,7 @@ impl World {
             .budget(self.budget.clone())
             .shared(self.shared.clone())
             .cleanup(self.cleanup.clone())
+            .session(Arc::clone(&self.session))
     }
 
     fn grace(&self) -> Duration {
