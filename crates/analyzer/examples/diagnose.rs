@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let inputs: Vec<Input> =
         std::env::args().skip(1).map(|path| Input::Path(path.into())).collect();
-    let diagnosed = diagnose(&inputs, &reasoning, &ReadOptions::default(), Vec::new())?;
+    let diagnosed = diagnose(&inputs, &reasoning, &ReadOptions::default())?;
     println!("{}", serde_json::to_string_pretty(&diagnosed.diagnosis)?);
     Ok(())
 }

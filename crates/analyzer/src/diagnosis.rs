@@ -6,13 +6,16 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use shakedown_core::classify::FailureClassifier;
 use shakedown_core::diagnosis::{Diagnosis, SCHEMA};
+use shakedown_core::record::RunRecord;
 use shakedown_core::signal::LogSignal;
 use shakedown_core::{Evidence, Observation, StartupConfig};
 
 use crate::coverage::{Coverage, Held};
 use crate::engine;
+use crate::entry::FileId;
 use crate::facts;
-use crate::read::{Input, ReadError, ReadOptions, ReadReport, read};
+use crate::read::{FileReport, Format, Input, ReadError, ReadOptions, ReadReport, read};
+use crate::run::{self, RunError, read_run_dir};
 use crate::signals::{PatternError, Search};
 use crate::startup::Markers;
 use crate::store::{Collected, Collector};
@@ -27,6 +30,9 @@ pub enum DiagnoseError {
     /// A pattern of the start-up table or of a signal is none.
     #[error(transparent)]
     Pattern(#[from] PatternError),
+    /// The only input is a run that could not be read.
+    #[error(transparent)]
+    Run(#[from] RunError),
 }
 
 /// What to reason with.
@@ -59,8 +65,14 @@ pub struct Diagnosed {
     pub coverage: Coverage,
 }
 
-/// Reads `inputs` and says what broke. `extra` is evidence from elsewhere: a run directory's
-/// samples and steps.
+impl Reasoning<'_> {
+    fn search(&self) -> Result<Arc<Search>, PatternError> {
+        let markers = Markers::new(self.startup)?;
+        Ok(Arc::new(Search::new(self.signals.iter().copied(), markers)?))
+    }
+}
+
+/// Reads `inputs` (saved logs, run directories, or both) and says what broke.
 ///
 /// The same input gives the same bytes, in any order of classifiers, and in any order of entries
 /// below the bounds of [`crate::store`].
@@ -72,30 +84,92 @@ pub fn diagnose(
     inputs: &[Input],
     reasoning: &Reasoning<'_>,
     options: &ReadOptions,
-    extra: Vec<Observation>,
 ) -> Result<Diagnosed, DiagnoseError> {
-    let markers = Markers::new(reasoning.startup)?;
-    let search = Arc::new(Search::new(reasoning.signals.iter().copied(), markers)?);
-    let (collector, coverage, report) =
+    let search = reasoning.search()?;
+    let (mut collector, coverage, mut report) =
         read(inputs, options, || Collector::new(Arc::clone(&search)))?;
+    let mut observations = Vec::new();
+    let mut runs = Vec::new();
+    for dir in &report.run_dirs {
+        let file = FileId(u32::try_from(report.files.len()).unwrap_or(u32::MAX));
+        let mut about = FileReport::new(dir.display().to_string(), Format::RunDirectory);
+        match read_run_dir(dir) {
+            Ok(run) => {
+                about.name.clone_from(&run.record.plan.session_id);
+                about.bytes = run.bytes;
+                let observed = run::observations(&run.record);
+                about.records = observed.len() as u64;
+                observations.extend(collector.observe(observed, file));
+                runs.push(run::coverage(&run.record));
+            }
+            Err(error) if report.files.is_empty() && report.run_dirs.len() == 1 => {
+                return Err(error.into());
+            }
+            Err(error) => about.ended_early = Some(error.to_string()),
+        }
+        report.files.push(about);
+    }
     let names = |file| report.name(file).to_owned();
     let mut collected = collector.finish(&names);
     for service in &mut collected {
         service.held.cut = !coverage.row_limits.is_empty();
     }
-    let mut observations = extra;
     for service in &collected {
         observations.extend(facts::observations(service, &search, &names, reasoning.startup));
     }
+    let mut covered = coverage_value(&coverage, &report, &collected);
+    if !runs.is_empty() {
+        covered["runs"] = json!(runs);
+    }
+    let diagnosis = conclude(observations, covered, &report, reasoning);
+    Ok(Diagnosed { diagnosis, report, coverage })
+}
+
+fn conclude(
+    observations: Vec<Observation>,
+    coverage: Value,
+    report: &ReadReport,
+    reasoning: &Reasoning<'_>,
+) -> Diagnosis {
     let evidence = Evidence::new(observations);
-    let services = engine::diagnose_evidence(&evidence, &reasoning.classifiers);
-    let diagnosis = Diagnosis {
+    Diagnosis {
         schema: SCHEMA.to_owned(),
         inputs: report.files.iter().map(input_value).collect(),
-        coverage: coverage_value(&coverage, &report, &collected),
-        services,
+        coverage,
+        services: engine::diagnose_evidence(&evidence, &reasoning.classifiers),
+    }
+}
+
+/// What a run found, before its directory is read back: as [`diagnose`] of that directory says it.
+///
+/// # Errors
+///
+/// [`DiagnoseError::Pattern`].
+pub fn diagnose_run(
+    record: &RunRecord,
+    reasoning: &Reasoning<'_>,
+) -> Result<Diagnosis, DiagnoseError> {
+    let observed = run::observations(record);
+    let mut about = FileReport::new(record.plan.session_id.clone(), Format::RunDirectory);
+    about.records = observed.len() as u64;
+    let quoted = observed.iter().any(Collector::takes);
+    let (observations, collected) = if quoted {
+        let search = reasoning.search()?;
+        let mut collector = Collector::new(Arc::clone(&search));
+        let mut observations = collector.observe(observed, FileId(0));
+        let names = |_| record.plan.session_id.clone();
+        let collected = collector.finish(&names);
+        for service in &collected {
+            observations.extend(facts::observations(service, &search, &names, reasoning.startup));
+        }
+        (observations, collected)
+    } else {
+        (observed, Vec::new())
     };
-    Ok(Diagnosed { diagnosis, report, coverage })
+    let report = ReadReport { files: vec![about], ..ReadReport::default() };
+    let mut covered = coverage_value(&Coverage::default(), &report, &collected);
+    covered["runs"] = json!([run::coverage(record)]);
+    Ok(conclude(observations, covered, &report, reasoning))
 }
 
 fn input_value(file: &crate::read::FileReport) -> Value {

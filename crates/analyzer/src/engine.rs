@@ -49,8 +49,13 @@ pub fn diagnose_evidence(
         )
     });
     let services = Case::all(evidence).into_iter().filter(|case| {
-        // Calls about nothing in particular are no service.
-        !(case.service.is_empty() && case.held.own == 0)
+        // Calls about nothing in particular are no service, nor is what was only connected to.
+        let nobody = case.service.is_empty() && case.held.own == 0;
+        let passed_by = case.held.entries == 0
+            && case.probed.is_empty()
+            && case.attempts.is_empty()
+            && case.hits.is_empty();
+        !nobody && !passed_by
     });
     services
         .map(|case| {
@@ -89,7 +94,7 @@ fn diagnose(case: &Case<'_>, claims: Vec<&Claim>) -> ServiceDiagnosis {
         });
     ServiceDiagnosis {
         service: case.service.to_owned(),
-        window: Window { from: case.held.from, to: case.held.to },
+        window: window(case),
         verdict,
         refuted: refuted.collect(),
         masked: masked.collect(),
@@ -97,6 +102,15 @@ fn diagnose(case: &Case<'_>, claims: Vec<&Claim>) -> ServiceDiagnosis {
         symptoms,
         startups: startups(case),
         changes: changes(case),
+    }
+}
+
+/// What is held of the service: the span of its entries, else that of the probes that looked at it.
+fn window(case: &Case<'_>) -> Window {
+    let probed = || case.probed.iter().map(|(observation, _)| observation.moment.at);
+    Window {
+        from: case.held.from.or_else(|| probed().min()),
+        to: case.held.to.or_else(|| probed().max()),
     }
 }
 
@@ -223,8 +237,8 @@ enum State {
 }
 
 fn state(case: &Case<'_>) -> State {
-    let mut failed = false;
-    let mut down = false;
+    let mut failed = case.probe_doubted();
+    let mut down = case.probe_failed();
     for request in [RequestKind::Health, RequestKind::Websocket, RequestKind::Other] {
         let bad: u64 = case
             .answers(request)
@@ -258,7 +272,7 @@ fn state(case: &Case<'_>) -> State {
     match () {
         () if down => State::Down,
         () if failed => State::Mixed,
-        () if case.serves() => State::Up,
+        () if case.serves() || case.probe_passed() => State::Up,
         () => State::Untold,
     }
 }
@@ -271,7 +285,7 @@ fn few_failures(case: &Case<'_>) -> bool {
     };
     #[expect(clippy::cast_precision_loss, reason = "a share")]
     let share = count(true) as f64 / (count(true) + count(false)).max(1) as f64;
-    case.failures().next().is_none() && share < FEW
+    case.failures().next().is_none() && !case.probe_doubted() && share < FEW
 }
 
 /// Whether enough is held to call a service healthy: most entries have their words.
@@ -348,6 +362,12 @@ fn line(observation: &Observation) -> Option<EvidenceLine> {
     match &observation.body {
         Body::Fact(fact) if !fact.get("quote").is_empty() => {
             Some(line(fact.get("source"), fact.get("quote")))
+        }
+        Body::Fact(fact) => {
+            let attributes: Vec<String> =
+                fact.attributes.iter().map(|(key, value)| format!("{key} {value}")).collect();
+            let quote = format!("{}: {}", fact.fact, attributes.join(", "));
+            Some(line("probe", &crate::signals::quotable(&quote)))
         }
         Body::Traffic(traffic) => Some(EvidenceLine {
             at: traffic.quote.at,

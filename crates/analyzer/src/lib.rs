@@ -19,4 +19,4 @@ pub mod startup;
 pub mod store;
 pub mod template;
 
-pub use diagnosis::{DiagnoseError, Diagnosed, Reasoning, diagnose, strategy_report};
+pub use diagnosis::{DiagnoseError, Diagnosed, Reasoning, diagnose, diagnose_run, strategy_report};

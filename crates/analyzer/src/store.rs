@@ -6,6 +6,7 @@
 //! so ([`Collected::approximated`]).
 
 mod line;
+mod observed;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

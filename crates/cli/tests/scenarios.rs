@@ -13,7 +13,8 @@ const BUDGET: u64 = 5;
 
 fn check(name: &str) {
     let scenario = Scenario::find(name).expect("built in");
-    let Played { exit, run, truth } = play(name, &["--output-format", "json"]);
+    let played = play(name, &["--output-format", "json"]);
+    let Played { exit, run, truth, .. } = &played;
     let context = format!("{name}: {run:#}");
 
     for expected in &scenario.expect.probes {
@@ -25,10 +26,12 @@ fn check(name: &str) {
         if let Some(error) = &expected.error {
             let rung = expected.rung.map(|rung| serde_json::to_value(rung).expect("a word"));
             let seen = faults(probe);
+            let way = expected.path.map(|way| serde_json::to_value(way).expect("a word"));
             assert!(
-                seen.iter().any(|(at, code)| code == error
-                    && rung.as_ref().is_none_or(|rung| rung.as_str() == Some(at))),
-                "{}: expected {error} at {rung:?}, saw {seen:?}: {context}",
+                seen.iter().any(|seen| seen.code == *error
+                    && rung.as_ref().is_none_or(|rung| *rung == seen.rung)
+                    && way.as_ref().is_none_or(|way| *way == seen.way)),
+                "{}: expected {error} at {rung:?} by {way:?}, saw {seen:?}: {context}",
                 expected.id
             );
         }
@@ -39,7 +42,8 @@ fn check(name: &str) {
         assert_ne!(probe["status"], "no-verdict", "{context}");
     }
     let failed = scenario.expect.probes.iter().any(|probe| probe.verdict == ExpectVerdict::Fail);
-    assert_eq!(exit, if failed { 10 } else { 0 }, "{context}");
+    assert_eq!(*exit, if failed { 10 } else { 0 }, "{context}");
+    diagnosed(&scenario, &played);
 
     // What the server counted, sampled every 50 ms by the lab.
     let families = truth["postgres"]["families"].as_object().expect("a map");
@@ -50,24 +54,63 @@ fn check(name: &str) {
     assert_eq!(ours("now"), 0, "sessions of ours were left: {truth:#}");
 }
 
+/// The run names what is wrong and nothing that is not, and `analyze` says the same of its directory.
+fn diagnosed(scenario: &Scenario, played: &Played) {
+    let services = |diagnosis: &Value| diagnosis["services"].as_array().expect("a list").clone();
+    assert_eq!(services(&played.diagnosis), services(&played.analyzed), "{}", scenario.name);
+    let roots: Vec<Value> = services(&played.diagnosis)
+        .iter()
+        .flat_map(|service| service["roots"].as_array().expect("a list").clone())
+        .collect();
+    let context = format!("{}: {:#}", scenario.name, played.diagnosis);
+    let names = |cause: &String| roots.iter().any(|root| root["cause"] == **cause);
+    match &scenario.expect.root {
+        Some(root) => assert!(names(root), "{root} is not named: {context}"),
+        None => assert!(roots.is_empty(), "nothing is wrong: {context}"),
+    }
+    for decoy in &scenario.expect.decoys {
+        assert!(!names(decoy), "{decoy} is blamed: {context}");
+    }
+}
+
 fn find<'r>(run: &'r Value, id: &str) -> &'r Value {
     let probes = run["probes"].as_array().expect("a list");
     probes.iter().find(|probe| probe["id"] == id).unwrap_or_else(|| panic!("{id} did not run"))
 }
 
-/// Rung and code of every fault a probe recorded.
-fn faults(probe: &Value) -> Vec<(String, String)> {
-    let steps = probe["steps"].as_array().into_iter().flatten();
+/// A fault a probe recorded.
+#[derive(Debug)]
+struct Seen {
+    /// `socket` or `tcp`; empty for a finding, which need not say.
+    way: &'static str,
+    rung: String,
+    code: String,
+}
+
+/// Every fault a probe recorded. A ladder over TCP begins at `resolve`, one over a socket at `connect`.
+fn faults(probe: &Value) -> Vec<Seen> {
+    let seen = |way, item: &Value| {
+        let fault = item.get("fault").filter(|fault| fault.is_object())?;
+        let fault: shakedown_core::Fault = serde_json::from_value(fault.clone()).expect("a fault");
+        let rung = item["rung"].as_str().unwrap_or_default().to_owned();
+        Some(Seen { way, rung, code: fault.code() })
+    };
+    let mut faults = Vec::new();
+    let (mut way, mut before) = ("socket", "");
+    for step in probe["steps"].as_array().into_iter().flatten() {
+        let rung = step["rung"].as_str().unwrap_or_default();
+        match (before, rung) {
+            (_, "resolve") => way = "tcp",
+            ("resolve", "connect") => {}
+            (_, "connect") => way = "socket",
+            _ => {}
+        }
+        before = rung;
+        faults.extend(seen(way, step));
+    }
     let findings = probe["findings"].as_array().into_iter().flatten();
-    steps
-        .chain(findings)
-        .filter(|item| item["fault"].is_object())
-        .map(|item| {
-            let fault: shakedown_core::Fault =
-                serde_json::from_value(item["fault"].clone()).expect("a fault");
-            (item["rung"].as_str().unwrap_or_default().to_owned(), fault.code())
-        })
-        .collect()
+    faults.extend(findings.filter_map(|finding| seen("", finding)));
+    faults
 }
 
 macro_rules! scenarios {

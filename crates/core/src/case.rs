@@ -6,17 +6,19 @@
 //! failed, or where nothing shows that the service worked all the same.
 
 mod argument;
+mod probed;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::attempt::{Attempt, AttemptEnd, Held, RequestKind, Tally, Traffic};
 use crate::classify::Seen;
 use crate::clock::Timestamp;
-use crate::evidence::{Body, Change, Evidence, Fact, Observation};
+use crate::evidence::{Body, Change, Evidence, Fact, Observation, Probed};
 use crate::id::Cause;
 use crate::monitor::Sample;
 
 pub use argument::Argument;
+pub use probed::PROBE_FINDING;
 
 /// How long before the first sign of a failure its reason may have been written, in seconds.
 const DEATH_LEAD_S: i64 = 3;
@@ -106,6 +108,10 @@ pub struct Case<'e> {
     pub changes: Vec<(&'e Observation, &'e Change)>,
     /// The samples of monitors, about whatever subject.
     pub samples: Vec<(&'e Observation, &'e Sample)>,
+    /// The verdicts of probes about the service, in time order.
+    pub probed: Vec<(&'e Observation, &'e Probed)>,
+    /// Facts that no log signal stated, in time order.
+    pub facts: Vec<(&'e Observation, &'e Fact)>,
     /// What is held.
     pub held: Held,
     effects: Vec<Effect>,
@@ -144,6 +150,8 @@ impl<'e> Case<'e> {
             tallies: Vec::new(),
             changes: Vec::new(),
             samples: Vec::new(),
+            probed: Vec::new(),
+            facts: Vec::new(),
             held: Held::default(),
             effects: Vec::new(),
             owners: Vec::new(),
@@ -161,10 +169,12 @@ impl<'e> Case<'e> {
                 weight: fact.get("weight").parse().unwrap_or(0.0),
                 tolerated: fact.get("tolerated") == "true",
             }),
+            Body::Fact(fact) => self.facts.push((observation, fact)),
             Body::Attempt(attempt) => self.attempts.push((observation, attempt)),
             Body::Traffic(traffic) => self.traffic.push((observation, traffic)),
             Body::Tally(tally) => self.tallies.push(tally),
             Body::Change(change) => self.changes.push((observation, change)),
+            Body::Probed(probed) => self.probed.push((observation, probed)),
             Body::Held(held) => self.held = held.clone(),
             _ => {}
         }

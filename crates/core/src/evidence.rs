@@ -7,6 +7,7 @@ use crate::clock::Timestamp;
 use crate::fault::Step;
 use crate::id::ObservationKind;
 use crate::monitor::Sample;
+use crate::outcome::Verdict;
 use crate::units::Provenance;
 
 /// Whose clock stamped an observation.
@@ -175,6 +176,8 @@ pub enum Body {
     Tally(Tally),
     /// How much of a service is held.
     Held(Held),
+    /// What a probe said about it.
+    Probed(Probed),
     /// Anything else.
     Fact(Fact),
 }
@@ -217,6 +220,15 @@ pub struct Change {
     pub method: String,
     /// What changed: key, from, to.
     pub fields: Vec<(String, String, String)>,
+}
+
+/// The verdict of one probe about its subject.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Probed {
+    /// The probe's id.
+    pub probe: String,
+    /// Its verdict.
+    pub ended: Verdict,
 }
 
 /// Any other observation; its kind is registered by the crate that makes it.

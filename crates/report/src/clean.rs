@@ -4,10 +4,10 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Deref;
 
-use shakedown_core::Redactor;
 use shakedown_core::record::{PlannedProbe, RunRecord};
 use shakedown_core::redact::sanitize;
 use shakedown_core::scrub::scrub;
+use shakedown_core::{Diagnosis, Redactor};
 
 /// A record that cannot be reported.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +51,31 @@ impl Deref for CleanRecord {
 
     fn deref(&self) -> &RunRecord {
         &self.record
+    }
+}
+
+/// A diagnosis without secrets and without control characters in any of its texts: every line it
+/// quotes is a stranger's.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CleanDiagnosis(Diagnosis);
+
+impl CleanDiagnosis {
+    /// Cleans every text of `diagnosis`.
+    ///
+    /// # Errors
+    ///
+    /// [`ReportError`] when it holds a number that JSON has no word for. The analyzer makes none.
+    pub fn new(diagnosis: &Diagnosis, redactor: &Redactor) -> Result<Self, ReportError> {
+        let json = serde_json::to_string(diagnosis)?;
+        Ok(Self(serde_json::from_str(&scrub(&json, |text| clean(text, redactor)))?))
+    }
+}
+
+impl Deref for CleanDiagnosis {
+    type Target = Diagnosis;
+
+    fn deref(&self) -> &Diagnosis {
+        &self.0
     }
 }
 

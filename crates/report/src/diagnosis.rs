@@ -2,11 +2,9 @@
 //! what to do next.
 
 use shakedown_core::classify::ClaimStatus;
-use shakedown_core::diagnosis::{
-    Diagnosis, EvidenceLine, HealthVerdict, Root, ServiceDiagnosis, Window,
-};
-use shakedown_core::redact::sanitize;
+use shakedown_core::diagnosis::{EvidenceLine, HealthVerdict, Root, ServiceDiagnosis, Window};
 
+use crate::clean::CleanDiagnosis;
 use crate::human::{Paint, Style};
 use crate::words::Tone;
 
@@ -14,7 +12,7 @@ use crate::words::Tone;
 const DECISIVE: usize = 3;
 
 /// The report of every service, the worst first.
-pub fn diagnosis(diagnosis: &Diagnosis, style: &Style) -> String {
+pub fn diagnosis(diagnosis: &CleanDiagnosis, style: &Style) -> String {
     let paint = Paint(style.color);
     let mut text = coverage(diagnosis);
     let mut services: Vec<_> = diagnosis.services.iter().collect();
@@ -53,11 +51,54 @@ pub fn diagnosis(diagnosis: &Diagnosis, style: &Style) -> String {
     if diagnosis.services.is_empty() {
         text.push_str("\nNothing in it belongs to a service.\n");
     }
-    sanitize(&text).into_owned()
+    text
+}
+
+/// What a run found, in a few lines for its end: the services that are not well with their verdict,
+/// roots and next step; one line for the others.
+pub fn conclusion(diagnosis: &CleanDiagnosis, style: &Style) -> String {
+    let paint = Paint(style.color);
+    let mut services: Vec<_> = diagnosis.services.iter().collect();
+    services.sort_by_key(|service| (service.verdict, &service.service));
+    let (well, ill): (Vec<_>, Vec<_>) =
+        services.into_iter().partition(|service| service.verdict == HealthVerdict::Healthy);
+    let mut text = String::new();
+    for service in ill {
+        text.push_str(&head(service, paint));
+        for root in &service.roots {
+            text.push_str(&claim(root, paint));
+            line(&mut text, "next", &root.next);
+        }
+        let not = service.refuted.iter().map(|refuted| refuted.cause.clone());
+        list(&mut text, "not", not);
+    }
+    let well: Vec<&str> = well.iter().map(|service| service.service.as_str()).collect();
+    if !well.is_empty() {
+        let (word, tone) = word_of(HealthVerdict::Healthy);
+        text.push_str(&format!("{} {}\n", paint.tone(word, tone), well.join(", ")));
+    }
+    if text.is_empty() {
+        text.push_str("No probe came to a verdict that a diagnosis could rest on.\n");
+    }
+    format!("Diagnosis\n{}", indent(&text))
+}
+
+/// Each line two columns in, as the probes of a run are printed.
+fn indent(text: &str) -> String {
+    text.lines().map(|line| format!("  {line}\n")).collect()
+}
+
+fn word_of(verdict: HealthVerdict) -> (&'static str, Tone) {
+    match verdict {
+        HealthVerdict::Failing => ("FAILING", Tone::Bad),
+        HealthVerdict::Degraded => ("DEGRADED", Tone::Doubtful),
+        HealthVerdict::Healthy => ("HEALTHY", Tone::Good),
+        HealthVerdict::InsufficientEvidence => ("INSUFFICIENT EVIDENCE", Tone::Doubtful),
+    }
 }
 
 /// Everything the diagnosis holds about one cause or symptom.
-pub fn explanation(diagnosis: &Diagnosis, cause: &str, style: &Style) -> String {
+pub fn explanation(diagnosis: &CleanDiagnosis, cause: &str, style: &Style) -> String {
     let paint = Paint(style.color);
     let mut text = String::new();
     for service in &diagnosis.services {
@@ -105,10 +146,10 @@ pub fn explanation(diagnosis: &Diagnosis, cause: &str, style: &Style) -> String 
         let known = if known.is_empty() { "nothing".to_owned() } else { known.join(", ") };
         text = format!("Nothing is said about `{cause}`; the diagnosis speaks of {known}.\n");
     }
-    sanitize(&text).into_owned()
+    text
 }
 
-fn coverage(diagnosis: &Diagnosis) -> String {
+fn coverage(diagnosis: &CleanDiagnosis) -> String {
     let all = &diagnosis.coverage["all"];
     let number = |value: &serde_json::Value| value.as_u64().unwrap_or(0);
     let mut text = format!(
@@ -134,13 +175,11 @@ fn coverage(diagnosis: &Diagnosis) -> String {
 }
 
 fn head(service: &ServiceDiagnosis, paint: Paint) -> String {
-    let (word, tone) = match service.verdict {
-        HealthVerdict::Failing => ("FAILING", Tone::Bad),
-        HealthVerdict::Degraded => ("DEGRADED", Tone::Doubtful),
-        HealthVerdict::Healthy => ("HEALTHY", Tone::Good),
-        HealthVerdict::InsufficientEvidence => ("INSUFFICIENT EVIDENCE", Tone::Doubtful),
+    let (word, tone) = word_of(service.verdict);
+    let name = match service.service.as_str() {
+        "" => "(no service named)".to_owned(),
+        name => one_line(name),
     };
-    let name = if service.service.is_empty() { "(no service named)" } else { &service.service };
     let Window { from, to } = service.window;
     format!("{} {name}  {}\n", paint.tone(word, tone), span(from, to))
 }
@@ -156,7 +195,7 @@ fn claim(root: &Root, paint: Paint) -> String {
         paint.tone(&label, tone),
         root.cause,
         root.confidence,
-        root.summary
+        one_line(&root.summary)
     )
 }
 
@@ -186,8 +225,13 @@ fn list(text: &mut String, label: &str, items: impl Iterator<Item = String>) {
 
 fn line(text: &mut String, label: &str, what: &str) {
     if !what.is_empty() {
-        text.push_str(&format!("{label:>12}  {what}\n"));
+        text.push_str(&format!("{label:>12}  {}\n", one_line(what)));
     }
+}
+
+/// A stranger's line break would begin a line of ours.
+fn one_line(text: &str) -> String {
+    text.replace(['\n', '\t'], " ")
 }
 
 fn span(

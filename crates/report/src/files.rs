@@ -4,8 +4,8 @@ use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use crate::clean::CleanRecord;
-use crate::{html, json, junit, markdown, strategy_metrics};
+use crate::clean::{CleanDiagnosis, CleanRecord};
+use crate::{diagnosis_json, html, json, junit, markdown, strategy_metrics};
 
 /// A file that could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -16,18 +16,23 @@ pub struct FileError {
 }
 
 /// Writes every report into the session's directory `dir`, which must exist: the record
-/// (`test_execution_log.json`), the strategy's metric files, `junit.xml`, `report.html` and
-/// `summary.md`, readable for nobody else (0600). Returns their paths. Files of an earlier call are
+/// (`test_execution_log.json`), the strategy's metric files, `diagnosis.json`, `junit.xml`,
+/// `report.html` and `summary.md`, readable for nobody else (0600). Returns their paths. Files of an earlier call are
 /// replaced.
 ///
 /// # Errors
 ///
 /// [`FileError`] for the first that could not be written; the others are written all the same.
-pub fn write_files(record: &CleanRecord, dir: &Path) -> Result<Vec<PathBuf>, FileError> {
-    let files: [(&str, String); 6] = [
+pub fn write_files(
+    record: &CleanRecord,
+    diagnosis: &CleanDiagnosis,
+    dir: &Path,
+) -> Result<Vec<PathBuf>, FileError> {
+    let files: [(&str, String); 7] = [
         ("test_execution_log.json", json(record)),
         ("vpc_connector_metrics.json", strategy_metrics(record, "vpc")),
         ("cloud_sql_operations.json", strategy_metrics(record, "cloudsql")),
+        ("diagnosis.json", diagnosis_json(diagnosis)),
         ("junit.xml", junit(record)),
         ("report.html", html(record)),
         ("summary.md", markdown(record)),

@@ -11,7 +11,8 @@
 //! | [`json`] | tools: the whole record, schema `shakedown.run/1` |
 //! | [`junit`] | CI |
 //! | [`markdown`], [`html`] | people later |
-//! | [`diagnosis()`], [`explanation`] | what `analyze` found |
+//! | [`diagnosis()`], [`explanation`], [`diagnosis_json`] | what `analyze` found |
+//! | [`conclusion`] | the end of a run: verdict, root, next step |
 //! | [`Live`] | a person who watches: one line per event |
 //! | [`write_files`] | the session's directory |
 
@@ -27,8 +28,8 @@ mod metrics;
 mod stats;
 mod words;
 
-pub use clean::{CleanRecord, ReportError};
-pub use diagnosis::{diagnosis, explanation};
+pub use clean::{CleanDiagnosis, CleanRecord, ReportError};
+pub use diagnosis::{conclusion, diagnosis, explanation};
 pub use files::{FileError, write_files};
 pub use html::html;
 pub use human::{Style, human};
@@ -44,6 +45,14 @@ pub use words::{Overall, overall};
 pub fn json(record: &CleanRecord) -> String {
     let mut text = serde_json::to_string_pretty(&**record)
         .expect("a clean record has been through JSON already");
+    text.push('\n');
+    text
+}
+
+/// A diagnosis as one JSON document, schema `shakedown.diagnosis/1`, indented, ending in a newline.
+pub fn diagnosis_json(diagnosis: &CleanDiagnosis) -> String {
+    let mut text = serde_json::to_string_pretty(&**diagnosis)
+        .expect("a clean diagnosis has been through JSON already");
     text.push('\n');
     text
 }

@@ -160,10 +160,37 @@ fn a_run_that_was_cut_off_says_so() {
     assert!(html(&clean(&cut)).contains("cut off"));
 }
 
+/// A diagnosis whose texts hold what must not come out.
+fn diagnosis() -> shakedown_report::CleanDiagnosis {
+    let root = serde_json::json!({
+        "cause": "code_defect", "status": "supported", "confidence": 0.9,
+        "summary": "a \u{1b}[31mc4n4ry(p@ss)/w0rd", "evidence": [], "against": [], "explains": [],
+        "next": "read on",
+    });
+    let service = serde_json::json!({
+        "service": "database", "window": { "from": null, "to": null }, "verdict": "failing",
+        "roots": [root], "symptoms": [], "refuted": [], "masked": [], "startups": [], "changes": [],
+    });
+    let whole = serde_json::json!({
+        "schema": "shakedown.diagnosis/1", "inputs": [], "coverage": {}, "services": [service],
+    });
+    let diagnosis = serde_json::from_value(whole).expect("a diagnosis");
+    shakedown_report::CleanDiagnosis::new(&diagnosis, &redactor()).expect("clean")
+}
+
+#[test]
+fn the_end_of_a_run_says_verdict_root_and_next_step() {
+    let text = shakedown_report::conclusion(&diagnosis(), &Style::default());
+    assert!(text.starts_with("Diagnosis\n  FAILING database"), "{text}");
+    assert!(text.contains("root  code_defect (0.90): a \\x1b[31m"), "{text}");
+    assert!(text.contains("next  read on"), "{text}");
+    assert!(!text.contains("c4n4ry"), "{text}");
+}
+
 #[test]
 fn all_files_are_written_and_nobody_else_reads_them() {
     let dir = tempfile::tempdir().expect("a directory");
-    let files = write_files(&clean(&record()), dir.path()).expect("written");
+    let files = write_files(&clean(&record()), &diagnosis(), dir.path()).expect("written");
     let names: Vec<_> = files.iter().filter_map(|f| f.file_name()?.to_str()).collect();
     assert_eq!(
         names,
@@ -171,6 +198,7 @@ fn all_files_are_written_and_nobody_else_reads_them() {
             "test_execution_log.json",
             "vpc_connector_metrics.json",
             "cloud_sql_operations.json",
+            "diagnosis.json",
             "junit.xml",
             "report.html",
             "summary.md"
@@ -187,7 +215,7 @@ fn all_files_are_written_and_nobody_else_reads_them() {
         }
     }
     let gone = dir.path().join("gone");
-    let error = write_files(&clean(&record()), &gone).expect_err("no such directory");
+    let error = write_files(&clean(&record()), &diagnosis(), &gone).expect_err("no such directory");
     assert!(error.to_string().contains("test_execution_log.json"), "{error}");
 }
 

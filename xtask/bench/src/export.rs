@@ -15,7 +15,11 @@ const DEATH: [(u64, &str, &str); 13] = [
     (1, "INFO", " CYCLE:  PHASE TRANSITION  ->  DEPENDENCIES"),
     (2, "INFO", " PASS:  PHASE COMPLETED: DEPENDENCIES (0.812s)"),
     (2, "INFO", " CYCLE:  PHASE TRANSITION  ->  DATABASE"),
-    (12, "ERROR", "Failed to connect to Cloud SQL: socket \\\"/cloudsql/p:r:staging-db/.s.PGSQL.5432\\\" failed: server closed the connection unexpectedly"),
+    (
+        12,
+        "ERROR",
+        "Failed to connect to Cloud SQL: socket \\\"/cloudsql/p:r:staging-db/.s.PGSQL.5432\\\" failed: server closed the connection unexpectedly",
+    ),
     (12, "ERROR", " FAIL:  PHASE FAILED: DATABASE - Database initialization timeout after 25.0s"),
     (12, "CRITICAL", "DETERMINISTIC STARTUP SEQUENCE FAILED"),
     (12, "", "Application startup failed. Exiting."),
@@ -49,7 +53,11 @@ pub(crate) fn write(shape: Shape, bytes: u64) -> Result<()> {
             if export.entries > 0 {
                 out.write_all(between.as_bytes())?;
             }
-            if death { export.death(DEATH[line]) } else { export.ordinary() }
+            if death {
+                export.death(DEATH[line])
+            } else {
+                export.ordinary()
+            }
             out.write_all(export.line.as_bytes())?;
             written += export.line.len() as u64 + 2;
         }
@@ -77,7 +85,8 @@ impl Export {
     fn entry(&mut self, service: &str, severity: &str, later: u64, payload: &str) {
         use std::fmt::Write as _;
         let (seconds, id) = (self.entries / 50 + later, self.draw());
-        let (day, hour, minute) = (seconds / 86_400 % 28 + 1, seconds / 3600 % 24, seconds / 60 % 60);
+        let (day, hour, minute) =
+            (seconds / 86_400 % 28 + 1, seconds / 3600 % 24, seconds / 60 % 60);
         let (second, nanos) = (seconds % 60, self.entries % 50 * 20_000_000);
         let severity = match severity {
             "" => String::new(),

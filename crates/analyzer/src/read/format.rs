@@ -23,6 +23,8 @@ pub enum Format {
     Table,
     /// A JUnit report.
     Junit,
+    /// The journal of a run of shakedown.
+    RunDirectory,
     /// Nothing in it.
     Empty,
 }
@@ -37,6 +39,7 @@ impl Format {
             Self::Text => "text",
             Self::Table => "table",
             Self::Junit => "junit",
+            Self::RunDirectory => "run-directory",
             Self::Empty => "empty",
         }
     }

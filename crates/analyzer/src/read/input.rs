@@ -59,6 +59,10 @@ fn walk(
 ) -> Result<(), ReadError> {
     let failed = |source| ReadError::Io { name: path.display().to_string(), source };
     if !fs::metadata(path).map_err(failed)?.is_dir() {
+        if path.file_name().is_some_and(|name| name == "journal.jsonl") {
+            runs.push(path.parent().unwrap_or(Path::new(".")).to_owned());
+            return Ok(());
+        }
         files.push(Input::Path(path.to_owned()));
         return Ok(());
     }

@@ -109,6 +109,21 @@ pub struct FileReport {
     pub ended_early: Option<String>,
 }
 
+impl FileReport {
+    /// Of a file of which nothing was read yet.
+    pub fn new(name: String, format: Format) -> Self {
+        Self {
+            name,
+            format,
+            bytes: 0,
+            records: 0,
+            broken: 0,
+            located: Vec::new(),
+            ended_early: None,
+        }
+    }
+}
+
 /// What became of the inputs.
 #[derive(Clone, Debug, Default)]
 pub struct ReadReport {

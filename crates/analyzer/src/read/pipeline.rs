@@ -364,15 +364,7 @@ fn commit(
     let mut ordered = lock(&shared.ordered);
     let ordered = &mut *ordered;
     if block.first {
-        ordered.files.push(FileReport {
-            name: String::new(),
-            format: block.format,
-            bytes: 0,
-            records: 0,
-            broken: 0,
-            located: Vec::new(),
-            ended_early: None,
-        });
+        ordered.files.push(FileReport::new(String::new(), block.format));
     }
     if let Some(report) = ordered.files.last_mut() {
         report.bytes = base + len as u64;

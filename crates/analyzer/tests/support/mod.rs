@@ -96,7 +96,7 @@ pub(crate) fn diagnose_with(
     let registry = Registry::linked().expect("no duplicates");
     let reasoning = Reasoning { signals: registry.signals().collect(), classifiers, startup };
     let input = Input::Bytes(name.to_owned(), Arc::from(bytes));
-    diagnose(&[input], &reasoning, &ReadOptions::default(), Vec::new())
+    diagnose(&[input], &reasoning, &ReadOptions::default())
         .unwrap_or_else(|error| panic!("{name}: {error}"))
         .diagnosis
 }

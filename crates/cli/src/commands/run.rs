@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use shakedown_analyzer::diagnose_run;
 use shakedown_core::meta::{Category, RunPhase};
 use shakedown_core::record::{JournalLine, Plan, RunEvent, RunRecord};
 use shakedown_core::{Registry, Tier, clock};
-use shakedown_report::CleanRecord;
+use shakedown_report::{CleanDiagnosis, CleanRecord};
 use shakedown_runner::{FnSink, Interrupt, Journal, RunOptions, Tee};
 
-use super::plan;
+use super::{analyze, plan};
 use crate::args::{Args, Command, OutputFormat, RunArgs};
 use crate::environment::{Loaded, load_environment, remote_only};
 use crate::exit::usage;
@@ -126,20 +127,31 @@ async fn against(args: &RunArgs, registry: &Registry, loaded: &Loaded, plan: Pla
         shakedown_runner::run(plan, registry, environment, credentials, options, &mut sink).await;
     drop(sink);
     progress.finish();
-    report(args, loaded, record, &dir)
+    report(args, registry, loaded, record, &dir)
 }
 
 /// Writes the files of the session and prints what was asked for.
-fn report(args: &RunArgs, loaded: &Loaded, mut record: RunRecord, dir: &Path) -> Result<u8> {
+fn report(
+    args: &RunArgs,
+    registry: &Registry,
+    loaded: &Loaded,
+    mut record: RunRecord,
+    dir: &Path,
+) -> Result<u8> {
     record.exit_codes = exit::codes(&record.conditions, args.strict);
     let code = record.exit_codes[0];
     let record = CleanRecord::new(&record, &loaded.redactor)?;
-    shakedown_report::write_files(&record, dir)?;
+    let startup = analyze::startup(loaded)?.unwrap_or_default();
+    let diagnosis = diagnose_run(&record, &analyze::reasoning(registry, &startup))?;
+    let diagnosis = CleanDiagnosis::new(&diagnosis, &loaded.redactor)?;
+    shakedown_report::write_files(&record, &diagnosis, dir)?;
     output::out(&match args.output_format {
         OutputFormat::Json => shakedown_report::json(&record),
         OutputFormat::Junit => shakedown_report::junit(&record),
         OutputFormat::Human | OutputFormat::Detailed => {
-            shakedown_report::human(&record, &output::style(args.is_detailed()), Some(dir))
+            let style = output::style(args.is_detailed());
+            let conclusion = shakedown_report::conclusion(&diagnosis, &style);
+            format!("{}\n{conclusion}", shakedown_report::human(&record, &style, Some(dir)))
         }
     });
     Ok(code)

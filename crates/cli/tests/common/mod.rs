@@ -83,6 +83,9 @@ impl Drop for TestLab {
 pub(crate) struct Played {
     pub(crate) exit: i32,
     pub(crate) run: Value,
+    pub(crate) diagnosis: Value,
+    /// What `analyze` says of the run's directory.
+    pub(crate) analyzed: Value,
     pub(crate) truth: Value,
 }
 
@@ -90,12 +93,18 @@ pub(crate) struct Played {
 pub(crate) fn play(scenario: &str, arguments: &[&str]) -> Played {
     let lab = TestLab::start(scenario);
     let results = tempfile::tempdir().expect("a folder");
-    let output = output(&mut run_in(&lab, results.path(), arguments));
+    let output = self::output(&mut run_in(&lab, results.path(), arguments));
     let text = String::from_utf8(output.stdout).expect("UTF-8");
-    let run = serde_json::from_str(&text).unwrap_or_else(|error| {
+    let run: Value = serde_json::from_str(&text).unwrap_or_else(|error| {
         panic!("{error}: {text}\n{}", String::from_utf8_lossy(&output.stderr))
     });
-    Played { exit: output.status.code().expect("it exits"), run, truth: lab.truth() }
+    let exit = output.status.code().expect("it exits");
+    let session = run["plan"]["session_id"].as_str().expect("a name");
+    let diagnosis = std::fs::read_to_string(results.path().join(session).join("diagnosis.json"));
+    let diagnosis = serde_json::from_str(&diagnosis.expect("written")).expect("JSON");
+    let analyzed = shakedown(&["analyze", "--json"]).arg(results.path()).output();
+    let analyzed = serde_json::from_slice(&analyzed.expect("it runs").stdout).expect("JSON");
+    Played { exit, run, diagnosis, analyzed, truth: lab.truth() }
 }
 
 /// `shakedown run` against a lab that is up.

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{CEILING, Case, DECISIVE, Effect, Hit, SUPPORTED, any_of, round};
+use super::{CEILING, Case, DECISIVE, Effect, Hit, PROBE_FINDING, SUPPORTED, any_of, round};
 use crate::attempt::Attempt;
 use crate::classify::{Claim, ClaimStatus, Claimed};
-use crate::evidence::Observation;
+use crate::evidence::{Body, Observation};
 use crate::id::Cause;
 
 impl<'e> Case<'e> {
@@ -15,6 +15,7 @@ impl<'e> Case<'e> {
         let attempts = self.owned(cause);
         let mut facts: BTreeMap<&str, (f64, bool, Vec<&'e Observation>)> = BTreeMap::new();
         let mut effects = BTreeSet::new();
+        let mut probes = BTreeSet::new();
         for (hit, effect) in self.hits.iter().zip(&self.effects) {
             if hit.cause != cause.as_str() || hit.weight <= 0.0 || hit.survived() || !admit(hit) {
                 continue;
@@ -28,6 +29,7 @@ impl<'e> Case<'e> {
                 _ => continue,
             };
             effects.insert(name);
+            probes.extend(Some(hit.fact.get("probe")).filter(|probe| !probe.is_empty()));
             let entry = facts.entry(hit.signal).or_default();
             entry.0 = entry.0.max(hit.weight * factor);
             entry.1 |= hit.weight >= DECISIVE;
@@ -59,6 +61,7 @@ impl<'e> Case<'e> {
             observations: facts.into_values().map(|fact| fact.2).collect(),
             attempts: attempts.iter().map(|index| self.attempts[*index]).collect(),
             requests: effects.contains("requests"),
+            probes: probes.into_iter().collect(),
         })
     }
 
@@ -86,14 +89,34 @@ pub struct Argument<'e> {
     pub attempts: Vec<(&'e Observation, &'e Attempt)>,
     /// Whether requests failed meanwhile.
     pub requests: bool,
+    /// The probes whose findings speak for it, by id.
+    pub probes: Vec<&'e str>,
 }
 
 impl Argument<'_> {
-    /// How many lines speak for it, of those that were kept.
-    pub fn lines(&self) -> usize {
-        let distinct: BTreeSet<_> =
-            self.observations.iter().flatten().map(|o| std::ptr::from_ref(*o)).collect();
-        distinct.len()
+    /// How many observations speak for it, of those that were kept, and how many of them probes made.
+    fn counts(&self) -> (usize, usize) {
+        let distinct: BTreeMap<_, &Observation> =
+            self.observations.iter().flatten().map(|o| (std::ptr::from_ref(*o), *o)).collect();
+        let probed = |o: &&&Observation| match &o.body {
+            Body::Fact(fact) => fact.fact.as_str() == PROBE_FINDING,
+            _ => false,
+        };
+        (distinct.len(), distinct.values().filter(probed).count())
+    }
+
+    /// "1 line says", "29 lines say", "2 findings of probes say", or both.
+    pub fn say(&self) -> String {
+        let (all, probed) = self.counts();
+        let many = |n: usize, one: &str, more: &str| match n {
+            0 => None,
+            1 => Some(format!("1 {one}")),
+            n => Some(format!("{n} {more}")),
+        };
+        let lines = many(all - probed, "line", "lines");
+        let findings = many(probed, "finding of a probe", "findings of probes");
+        let both: Vec<String> = [lines, findings].into_iter().flatten().collect();
+        format!("{} {}", both.join(" and "), if all == 1 { "says" } else { "say" })
     }
 
     /// The claim this argument carries: supported when decisive and strong enough.
@@ -124,6 +147,9 @@ impl Argument<'_> {
         let phases: Vec<&str> = phases.into_iter().collect();
         let ups = match self.attempts.len() {
             0 if self.requests => return "requests failed meanwhile".to_owned(),
+            0 if !self.probes.is_empty() => {
+                return format!("measured by {}", self.probes.join(", "));
+            }
             0 => return "what followed is not held".to_owned(),
             1 => "1 start-up failed".to_owned(),
             n => format!("{n} start-ups failed"),

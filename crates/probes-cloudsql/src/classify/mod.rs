@@ -75,11 +75,9 @@ fn classify(case: &Case<'_>) -> Vec<Claim> {
     claims
 }
 
-/// "what the lines say (n lines); what followed".
+/// "n lines say what; what followed".
 fn because(argument: &shakedown_core::case::Argument<'_>, what: &str) -> String {
-    let lines = argument.lines();
-    let plural = if lines == 1 { "line says" } else { "lines say" };
-    format!("{lines} {plural} {what}; {}.", argument.effect())
+    format!("{} {what}; {}.", argument.say(), argument.effect())
 }
 
 fn unreachable(case: &Case<'_>) -> Option<Claim> {
@@ -99,9 +97,9 @@ fn unreachable(case: &Case<'_>) -> Option<Claim> {
         }
     };
     let next = if argument.decisive {
-        "shakedown run --probe cloudsql.connect-timing from inside the network: it names the rung that fails"
+        "`shakedown run vpc.direct-connectivity cloudsql.connect-timing` from inside the network: the rung that fails says where it breaks"
     } else {
-        "the driver's own error of the same instance (its ERROR lines and tracebacks), or probe cloudsql.connect-timing"
+        "the driver's own error of the same instance (its ERROR lines and tracebacks), or `shakedown run cloudsql.connect-timing` from inside the network"
     };
     let mut summary = because(&argument, &what);
     let measured: Vec<(f64, f64)> = argument
@@ -129,7 +127,7 @@ fn unreachable(case: &Case<'_>) -> Option<Claim> {
 fn slots(case: &Case<'_>) -> Option<Claim> {
     let argument = case.argue(&MAX_CONNECTIONS, |_| true)?;
     let summary = because(&argument, "that the server has no connection slot left (53300)");
-    let next = "probe cloudsql.connection-headroom: max_connections against the sum of all pools, and who holds the slots";
+    let next = "`shakedown run cloudsql.connection-headroom`: max_connections against the sum of all pools, and who holds the slots";
     Some(argument.claim(case.service, summary, next))
 }
 
@@ -145,7 +143,7 @@ fn pool(case: &Case<'_>) -> Option<Claim> {
     let mut claim = argument.claim(
         case.service,
         because(&argument, &what),
-        "probe cloudsql.acquire-timeout, and idle-in-transaction sessions in the database monitor: who holds the pool's connections",
+        "`shakedown run cloudsql.acquire-timeout`, and idle-in-transaction sessions in the database monitor: who holds the pool's connections",
     );
     // A pool that cannot open connections says the same as one whose connections are all taken.
     let elsewhere = case
@@ -166,17 +164,19 @@ fn pool(case: &Case<'_>) -> Option<Claim> {
 fn slow(case: &Case<'_>) -> Option<Claim> {
     let argument = case.argue(&SLOW, |_| true)?;
     let summary = because(&argument, "that the database answered later than its caller waits");
-    let next = "probe cloudsql.connect-timing, and locks and longest query in the database monitor";
+    let next = "`shakedown run cloudsql.connect-timing --infrastructure-monitoring`, and locks and longest query among its samples";
     Some(argument.claim(case.service, summary, next))
 }
 
 fn identity(case: &Case<'_>) -> Option<Claim> {
-    let argument = case.argue(&CONFIGURATION_ERROR, |hit| hit.signal.starts_with("cloudsql."))?;
+    let argument = case.argue(&CONFIGURATION_ERROR, |hit| {
+        hit.signal.starts_with("cloudsql.") || hit.signal.starts_with("vpc.")
+    })?;
     let summary = because(
         &argument,
         "that the database or Google refuses who asks, or that what is asked for does not exist: it is reached, its settings are wrong",
     );
-    let next = "compare user, password, database name and instance connection name of the revision with the instance's own";
+    let next = "compare user, password, database name and instance connection name of the revision (`gcloud run revisions describe REVISION`) with the instance's own (`gcloud sql instances describe INSTANCE`)";
     let mut claim = argument.claim(case.service, summary, next);
     claim.claimed = Claimed::Cause(CONFIGURATION_ERROR);
     Some(claim)

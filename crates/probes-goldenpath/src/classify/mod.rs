@@ -3,7 +3,7 @@
 mod signals;
 
 use shakedown_core::attempt::{RequestKind, Traffic};
-use shakedown_core::case::{ANONYMOUS, Argument, seen};
+use shakedown_core::case::{ANONYMOUS, Argument, Hit, PROBE_FINDING, seen};
 use shakedown_core::classify::{
     Claim, ClaimStatus, Claimed, ClassifierMeta, ClassifierSpec, FailureClassifier, Seen,
 };
@@ -69,6 +69,7 @@ fn classify(case: &Case<'_>) -> Vec<Claim> {
     let mut claims = Vec::new();
     claims.extend(disagreement(case));
     claims.extend(refusals(case, claims.first()));
+    claims.extend(credentials(case));
     let auth = claims.iter().any(|claim| claim.status == ClaimStatus::Supported);
     if auth && let Some(part) = together([case.seen_kind(SIGNATURE), case.seen_kind(REFUSED)]) {
         claims.push(symptom(case, TOKENS_REFUSED, part, Vec::new()));
@@ -87,8 +88,8 @@ fn disagreement(case: &Case<'_>) -> Option<Claim> {
     }
     let accepted = case.of_kind(ACCEPTED).next();
     let mut summary = format!(
-        "{} lines say that tokens do not fit the secret or key of this service; {}.",
-        argument.lines(),
+        "{} that tokens do not fit the secret or key of this service; {}.",
+        argument.say(),
         if refused { "not one WebSocket was let in".to_owned() } else { argument.effect() }
     );
     if case.answers(RequestKind::Health).any(Traffic::served) {
@@ -137,6 +138,16 @@ fn refusals(case: &Case<'_>, known: Option<&Claim>) -> Option<Claim> {
     claim.supporting.extend(refused_sockets(case));
     claim.explains = vec![GOLDEN_PATH_OFFLINE];
     Some(claim)
+}
+
+/// A probe that logs in is refused: whoever it asked was reached and knows better.
+fn credentials(case: &Case<'_>) -> Option<Claim> {
+    let probed = |hit: &Hit<'_>| hit.fact.fact.as_str() == PROBE_FINDING;
+    let argument = case.argue(&AUTH_FAILURE, probed)?;
+    let summary =
+        format!("{} that credentials are refused; {}.", argument.say(), argument.effect());
+    let next = "compare user and password, token or key of the environment file with what the other side has";
+    Some(argument.claim(case.service, summary, next))
 }
 
 fn symptom(case: &Case<'_>, symptom: Symptom, part: Seen, supporting: Vec<Observation>) -> Claim {
@@ -193,6 +204,8 @@ fn offline(case: &Case<'_>) -> Option<Claim> {
         let at = |attempt: &shakedown_core::Attempt| attempt.failed_at.or(attempt.ended);
         seen(failures.iter().map(|attempt| (1, at(attempt), at(attempt))))
     };
-    let part = part.or_else(unstarted)?;
-    Some(symptom(case, GOLDEN_PATH_OFFLINE, part, refused_sockets(case)))
+    let (found, mut lines) = case.symptom_found(&GOLDEN_PATH_OFFLINE);
+    let part = part.or_else(unstarted).or(found)?;
+    lines.extend(refused_sockets(case));
+    Some(symptom(case, GOLDEN_PATH_OFFLINE, part, lines))
 }

@@ -1,7 +1,6 @@
 //! Causes that a start-up's own words name.
 
 use shakedown_core::Case;
-use shakedown_core::case::Argument;
 use shakedown_core::classify::{Claim, ClaimStatus, Claimed};
 use shakedown_core::id::Cause;
 
@@ -16,13 +15,6 @@ pub(super) fn claims(case: &Case<'_>) -> Vec<Claim> {
     claims.extend(memory(case));
     claims.extend(masked(case));
     claims
-}
-
-fn lines(argument: &Argument<'_>) -> String {
-    match argument.lines() {
-        1 => "1 line".to_owned(),
-        n => format!("{n} lines"),
-    }
 }
 
 /// The words of the first hit of a kind, short.
@@ -42,8 +34,8 @@ fn defect(case: &Case<'_>) -> Option<Claim> {
     let place = if at_import { " while the worker boots" } else { "" };
     let summary = match (argument.decisive, first_words(case, DEFECT)) {
         (true, Some(words)) => format!(
-            "{} name a programming error{place} (\"{words}\"); {}.",
-            lines(&argument),
+            "{} that a programming error was met{place} (\"{words}\"); {}.",
+            argument.say(),
             argument.effect()
         ),
         _ => format!(
@@ -67,13 +59,12 @@ fn setting(case: &Case<'_>) -> Option<Claim> {
     let what =
         setting.map_or_else(|| "a setting".to_owned(), |setting| format!("the setting {setting}"));
     let summary = format!(
-        "{} say that {what} is missing or not accepted (\"{}\"); {}.",
-        lines(&argument),
+        "{} that {what} is missing or not accepted (\"{}\"); {}.",
+        argument.say(),
         first_words(case, SETTING).unwrap_or_default(),
         argument.effect()
     );
-    let next =
-        "compare the environment and secrets of this revision with the last one that started";
+    let next = "compare the environment and secrets of this revision (`gcloud run revisions describe REVISION`) with the last one that started";
     Some(argument.claim(case.service, summary, next))
 }
 
@@ -84,8 +75,8 @@ fn dependency(case: &Case<'_>) -> Option<Claim> {
         .map(|hit| hit.fact.get("target"))
         .find(|target| !target.is_empty());
     let summary = format!(
-        "{} say that something the service needs{} does not answer; {}.",
-        lines(&argument),
+        "{} that something the service needs{} does not answer; {}.",
+        argument.say(),
         target.map(|target| format!(" ({target})")).unwrap_or_default(),
         argument.effect()
     );
@@ -102,8 +93,8 @@ fn memory(case: &Case<'_>) -> Option<Claim> {
         (!limit.is_empty()).then(|| format!(" (limit {limit}, used {used})"))
     });
     let summary = format!(
-        "{} say that an instance was killed for its memory{}.",
-        lines(&argument),
+        "{} that an instance was killed for its memory{}.",
+        argument.say(),
         figures.unwrap_or_default()
     );
     let next = "run.googleapis.com/container/memory/utilizations of the revision, and what grew";
@@ -128,6 +119,7 @@ fn masked(case: &Case<'_>) -> Option<Claim> {
         "{} start-ups died before the database phase: whether the database can be reached is unknown, not fine.",
         failures.len()
     );
-    claim.next = "start an image without the defect, or probe cloudsql.connect-timing".to_owned();
+    claim.next =
+        "start an image without the defect, or `shakedown run cloudsql.connect-timing`".to_owned();
     Some(claim)
 }

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use shakedown_core::attempt::Attempt;
-use shakedown_core::classify::{Claim, ClaimStatus, Claimed, Seen};
+use shakedown_core::classify::{Claim, ClaimStatus, Claimed, ClassifierSpec as _, Seen};
 use shakedown_core::clock::Timestamp;
 use shakedown_core::id::Symptom;
 use shakedown_core::{Case, Observation};
 
+use super::StartupSymptoms;
 use super::signals::{EXIT, LIFESPAN, MEMORY, PHASE_WORDS};
 use crate::causes::{
     EXIT_CODE_3, INSTANCE_KILLED, LIFESPAN_BREAKDOWN, PHASE3_TIMEOUT, RESTART_LOOP, STARTUP_FAILED,
@@ -17,7 +18,7 @@ use crate::causes::{
 const LOOP: u64 = 3;
 
 pub(super) fn claims(case: &Case<'_>) -> Vec<Claim> {
-    let mut seen: BTreeMap<&'static str, (Symptom, Seen, Vec<Observation>)> = BTreeMap::new();
+    let mut seen: BTreeMap<&str, (Symptom, Seen, Vec<Observation>)> = BTreeMap::new();
     let mut add = |key, symptom: Symptom, part: Option<Seen>, lines: Vec<Observation>| {
         if let Some(part) = part.filter(|part| part.count > 0) {
             seen.insert(key, (symptom, part, lines));
@@ -49,6 +50,13 @@ pub(super) fn claims(case: &Case<'_>) -> Vec<Claim> {
         add("loop", RESTART_LOOP, part, lines.clone());
     }
     add("failed", STARTUP_FAILED, part, lines);
+    for symptom in StartupSymptoms::META.symptoms {
+        if !seen.values().any(|(known, ..)| known == symptom)
+            && let (Some(part), lines) = case.symptom_found(symptom)
+        {
+            seen.insert(symptom.as_str(), (symptom.clone(), part, lines));
+        }
+    }
     seen.into_values()
         .map(|(symptom, seen, supporting)| {
             let mut claim =

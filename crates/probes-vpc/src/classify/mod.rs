@@ -4,6 +4,7 @@
 //! word. What an administrator set (`vpc-access-egress`) is evidence for a configuration error
 //! where the database cannot be reached by that way.
 
+mod capacity;
 mod signals;
 
 use shakedown_core::case::Argument;
@@ -12,17 +13,13 @@ use shakedown_core::classify::{
 };
 use shakedown_core::evidence::{Change, ObservationMeta};
 use shakedown_core::id::{Cause, ObservationKind};
-use shakedown_core::monitor::Reading;
 use shakedown_core::{AttemptEnd, Case, Evidence, Observation};
 
-use crate::causes::VPC_CONNECTOR_CAPACITY;
+use crate::causes::{VPC_CONNECTOR_CAPACITY, VPC_EGRESS};
 use signals::CAPACITY_WORD;
 
 const CONFIGURATION_ERROR: Cause = Cause::new("configuration_error");
 const UNREACHABLE: Cause = Cause::new("cloud_sql_unreachable");
-
-/// The share of a connector's processor from which on it has no room (a 99th percentile).
-const CPU_FULL: f64 = 0.8;
 
 pub use signals::TABLE as SIGNALS;
 
@@ -44,7 +41,7 @@ impl ClassifierSpec for VpcPath {
     const META: ClassifierMeta = ClassifierMeta {
         id: "vpc.path",
         summary: "tells a connector at its capacity from the word, and egress settings that do not fit the database's address",
-        causes: &[VPC_CONNECTOR_CAPACITY, CONFIGURATION_ERROR],
+        causes: &[VPC_CONNECTOR_CAPACITY, VPC_EGRESS, CONFIGURATION_ERROR],
         symptoms: &[],
     };
 }
@@ -59,56 +56,34 @@ impl FailureClassifier for VpcPath {
 
     fn classify(&self, evidence: &Evidence) -> Vec<Claim> {
         let cases = Case::all(evidence);
-        cases.iter().flat_map(|case| capacity(case).into_iter().chain(egress(case))).collect()
+        let claims = |case| [capacity(case), path(case), egress(case)].into_iter().flatten();
+        cases.iter().flat_map(claims).collect()
     }
-}
-
-/// Samples that state a connector's load: its processor, or as many instances as it may have.
-fn full(case: &Case<'_>) -> Vec<Observation> {
-    let value = |reading: &Reading| match reading {
-        Reading::Value(value) => Some(*value),
-        _ => None,
-    };
-    let hot = case.samples.iter().filter(|(_, sample)| {
-        let metric = sample.metric.as_str();
-        let processor = metric.contains("connector") && metric.contains("cpu");
-        processor && value(&sample.value).is_some_and(|value| value >= CPU_FULL)
-    });
-    hot.map(|(observation, _)| (*observation).clone()).collect()
 }
 
 fn capacity(case: &Case<'_>) -> Option<Claim> {
     let unreachable = case.argue(&UNREACHABLE, |_| true);
-    let full = full(case);
-    if !full.is_empty() && unreachable.is_some() {
-        let status = ClaimStatus::Supported;
-        let mut claim = Claim::new(Claimed::Cause(VPC_CONNECTOR_CAPACITY), case.service, status);
-        claim.confidence = 0.75;
-        claim.summary = format!(
-            "{} samples show the connector's processor above {:.0} % while the database could not be reached through it.",
-            full.len(),
-            CPU_FULL * 100.0
-        );
-        claim.supporting = full.into_iter().take(4).collect();
-        claim.next = "vpc.connector-ramp: connect times against the number of connections, and the connector's maximum of instances".to_owned();
-        return Some(claim);
+    let queueing = case.argue(&VPC_CONNECTOR_CAPACITY, |_| true);
+    let full = capacity::full(case);
+    if !full.is_empty() && (unreachable.is_some() || queueing.is_some()) {
+        return Some(capacity::at_its_limit(case, full));
     }
-    // The word alone: worth refuting only where somebody might fall for it.
-    let words: Vec<_> = case.of_kind(CAPACITY_WORD).map(|hit| hit.observation.clone()).collect();
-    let broken = unreachable.is_some() || case.failures().next().is_some();
-    if words.is_empty() || !broken {
-        return None;
+    // Where the way was dead, connects that get through late are its coming back.
+    if let Some(argument) = queueing.filter(|argument| argument.decisive || unreachable.is_none()) {
+        let what = "that connects across the connector queue or get through only in part";
+        let summary = format!("{} {what}; {}.", argument.say(), argument.effect());
+        return Some(argument.claim(case.service, summary, capacity::NEXT));
     }
-    let claimed = Claimed::Cause(VPC_CONNECTOR_CAPACITY);
-    let mut claim = Claim::new(claimed, case.service, ClaimStatus::Refuted);
-    let seen = case.seen_kind(CAPACITY_WORD).map_or(0, |seen| seen.count);
-    claim.summary = format!(
-        "{seen} lines have the word; none states the connector's throughput, processor or instances: nothing held shows that it was full."
-    );
-    claim.supporting = words;
-    claim.next = "vpcaccess.googleapis.com/connector/cpu/utilizations and instances of the window"
-        .to_owned();
-    Some(claim)
+    capacity::recovered(case).or_else(|| capacity::refuted(case, unreachable.as_ref()))
+}
+
+/// The way into the VPC network itself: only probes see it.
+fn path(case: &Case<'_>) -> Option<Claim> {
+    let argument = case.argue(&VPC_EGRESS, |_| true)?;
+    let what = "that there is no way from here into the database's network";
+    let summary = format!("{} {what}; {}.", argument.say(), argument.effect());
+    let next = "a Connectivity Test from the connector's subnet to the database's address: its DropInfo.Cause names the place";
+    Some(argument.claim(case.service, summary, next))
 }
 
 /// The egress setting that stood, whether it changed within the window, and who set it.

@@ -1,0 +1,121 @@
+//! Whether the connector was full: from figures, never from a word.
+
+use shakedown_core::case::Argument;
+use shakedown_core::classify::{Claim, ClaimStatus, Claimed};
+use shakedown_core::evidence::Body;
+use shakedown_core::monitor::{Reading, Sample};
+use shakedown_core::{Case, Observation, Provenance};
+
+use super::signals::CAPACITY_WORD;
+use crate::causes::VPC_CONNECTOR_CAPACITY;
+
+/// The share of a connector's processor from which on it has no room (a 99th percentile).
+const CPU_FULL: f64 = 0.8;
+/// The share of a connector's throughput from which on it has none.
+const THROUGHPUT_FULL: f64 = 0.9;
+/// The observation of a probe that watched connects become slow and quick again.
+const LATENCY_STEP: &str = "vpc.latency-step";
+
+/// What would decide it.
+pub(super) const NEXT: &str = "`shakedown run vpc.connector-capacity vpc.scaling-delay` from inside the network, beside vpcaccess.googleapis.com/connector/cpu/utilizations and connector/instances of the same minutes";
+
+/// Samples that state a connector without room: its processor, its throughput as a share of what it
+/// can, as many instances as it may have. What somebody assumed or simulated states nothing about a
+/// real one; a lab's own simulation is measured there.
+pub(super) fn full(case: &Case<'_>) -> Vec<Observation> {
+    let samples = case.samples.iter().filter(|(_, sample)| is_full(sample));
+    samples.map(|(observation, _)| (*observation).clone()).collect()
+}
+
+fn is_full(sample: &Sample) -> bool {
+    let Reading::Value(value) = sample.value else { return false };
+    let metric = sample.metric.as_str();
+    let of = |word: &str| metric.contains("connector") && metric.contains(word);
+    // A share of 1, or a percentage.
+    let share = if sample.unit == "%" { value / 100.0 } else { value };
+    let most = sample.labels.iter().find(|(name, _)| name == "max");
+    let most = most.and_then(|(_, most)| most.parse::<f64>().ok());
+    sample.provenance != Provenance::Assumed
+        && ((of("cpu") && share >= CPU_FULL)
+            || (of("throughput_utilization") && share >= THROUGHPUT_FULL)
+            || (of("instances") && most.is_some_and(|most| value >= most)))
+}
+
+/// Its figures say that it is full while something fails that needs it.
+pub(super) fn at_its_limit(case: &Case<'_>, full: Vec<Observation>) -> Claim {
+    let claimed = Claimed::Cause(VPC_CONNECTOR_CAPACITY);
+    let mut claim = Claim::new(claimed, case.service, ClaimStatus::Supported);
+    claim.confidence = 0.75;
+    let mut metrics: Vec<&str> = full
+        .iter()
+        .filter_map(|observation| match &observation.body {
+            Body::Sample(sample) => Some(sample.metric.as_str()),
+            _ => None,
+        })
+        .collect();
+    metrics.sort_unstable();
+    metrics.dedup();
+    claim.summary = format!(
+        "{} samples ({}) show the connector at its limit while the database could not be reached through it.",
+        full.len(),
+        metrics.join(", ")
+    );
+    claim.supporting = full.into_iter().take(4).collect();
+    claim.next = NEXT.to_owned();
+    claim
+}
+
+/// Connects across the connector were unanswered and then quick again: as when a connector scales
+/// out, and as when egress comes up late. Its number of instances would tell.
+pub(super) fn recovered(case: &Case<'_>) -> Option<Claim> {
+    let facts = case.facts.iter().filter(|(_, fact)| {
+        fact.fact.as_str() == LATENCY_STEP
+            && fact.get("crosses_connector") == "yes"
+            && fact.get("recovered") == "yes"
+    });
+    let (observation, fact) = facts.last()?;
+    let claimed = Claimed::Cause(VPC_CONNECTOR_CAPACITY);
+    let mut claim = Claim::new(claimed, case.service, ClaimStatus::Undetermined);
+    claim.confidence = 0.5;
+    let seconds = |name| fact.get(name).parse::<f64>().map(|ms| ms / 1e3).unwrap_or_default();
+    claim.summary = format!(
+        "connects across the connector went unanswered and were quick again after {:.1} to {:.1} s: so a connector without room behaves until it has scaled out, and so does egress that comes up late.",
+        seconds("at_least_ms"),
+        seconds("at_most_ms")
+    );
+    claim.supporting = vec![(*observation).clone()];
+    claim.next = NEXT.to_owned();
+    Some(claim)
+}
+
+/// What an operator would think of, and what is wrong with it: the word alone, the platform's notice
+/// about instances of the service, a database behind a connector that nobody measured.
+pub(super) fn refuted(case: &Case<'_>, unreachable: Option<&Argument<'_>>) -> Option<Claim> {
+    let words: Vec<_> = case.of_kind(CAPACITY_WORD).collect();
+    let behind = case.changes.iter().any(|(_, change)| {
+        change.fields.iter().any(|(key, _, to)| key.contains("vpc-access") && !to.is_empty())
+    });
+    if words.is_empty() && (unreachable.is_none() || !behind) {
+        return None;
+    }
+    let notices = words.iter().filter(|hit| hit.signal == "vpc.autoscaling-notice").count();
+    let seen = case.seen_kind(CAPACITY_WORD).map_or(0, |seen| seen.count);
+    let mut why = Vec::new();
+    if words.len() > notices {
+        why.push(format!("{seen} lines have the word and none states a figure"));
+    }
+    if notices > 0 {
+        why.push(
+            "\"no existing capacity\" is Cloud Run starting another instance of the service, not the connector".to_owned(),
+        );
+    }
+    why.push(
+        "no throughput, processor, instance count or queueing of the connector is held".to_owned(),
+    );
+    let claimed = Claimed::Cause(VPC_CONNECTOR_CAPACITY);
+    let mut claim = Claim::new(claimed, case.service, ClaimStatus::Refuted);
+    claim.summary = format!("{}.", why.join("; "));
+    claim.supporting = words.into_iter().map(|hit| hit.observation.clone()).collect();
+    claim.next = NEXT.to_owned();
+    Some(claim)
+}
