@@ -60,6 +60,9 @@ struct Block {
     ended_early: Option<String>,
 }
 
+/// How much of a file its format is told from, in bytes, however small the blocks are.
+const HEAD: usize = 64 << 10;
+
 impl Feed<'_> {
     /// Fills `buffer` with the next block. `known` is the state after the last block committed.
     fn next(&mut self, buffer: &mut Vec<u8>, known: State) -> Option<Block> {
@@ -83,19 +86,26 @@ impl Feed<'_> {
             }
         };
         let kept = open.tail.len();
-        let size = self.block.max(kept + self.block / 2);
+        let least = if first { HEAD } else { kept + self.block / 2 };
+        let size = self.block.max(least);
         buffer.resize(size, 0);
         buffer[..kept].copy_from_slice(&open.tail);
         let len = kept + open.bytes.fill(&mut buffer[kept..]);
-        let last = len < size;
+        let mut last = len < size;
         buffer.truncate(len);
         let (format, start) = open.format.get_or_insert_with(|| format::detect(buffer)).clone();
+        open.tail.clear();
+        if first && len > self.block {
+            // More than a block was read, to tell the format: the rest of it is for the next.
+            open.tail.extend_from_slice(&buffer[self.block..]);
+            buffer.truncate(self.block);
+            last = false;
+        }
         // The state may still be that of the file before.
         let same = std::mem::discriminant(&known) == std::mem::discriminant(&start);
         let guess = if first || !same { start.clone() } else { known };
         let (cut, end) = if last { (len, End::Last) } else { cut(&guess, buffer) };
-        open.tail.clear();
-        open.tail.extend_from_slice(&buffer[cut..]);
+        open.tail.splice(..0, buffer[cut..].iter().copied());
         buffer.truncate(cut);
         let block = Block {
             seq: self.seq,
