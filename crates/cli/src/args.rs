@@ -58,6 +58,9 @@ pub(crate) enum Command {
     #[cfg(feature = "lab")]
     #[command(hide = true)]
     LabSupervise,
+    #[cfg(feature = "lab")]
+    #[command(hide = true)]
+    LabBackend,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -2,9 +2,11 @@
 //!
 //! ```text
 //! cargo run -p shakedown-lab --example lab_host -- up [SCENARIO [TIME_SCALE]]   until Ctrl-C
-//! lab_host lab-supervise | lab-serve                                           as the CLI has them
+//! lab_host lab-supervise | lab-serve | lab-backend                              as the CLI has them
 //! lab_host status | sweep
 //! ```
+
+#![allow(clippy::disallowed_methods, reason = "a program chooses its exit code and reads its environment")]
 
 use std::error::Error;
 use std::path::Path;
@@ -41,6 +43,10 @@ async fn run(arguments: &[&str]) -> Result<(), Box<dyn Error>> {
     let exe = std::env::current_exe()?;
     let mut out = std::io::stdout();
     match arguments {
+        ["lab-backend"] => {
+            let code = shakedown_lab::backend(std::env::vars(), std::io::stdout()).await;
+            std::process::exit(code.into());
+        }
         ["lab-supervise"] => shakedown_lab::supervise().await?,
         ["lab-serve"] => shakedown_lab::serve_request(exe, vec!["lab-supervise".into()], &mut out).await?,
         ["status"] => writeln!(out, "{}", serde_json::to_string_pretty(&shakedown_lab::status(Path::new("/tmp")))?)?,
@@ -56,7 +62,7 @@ async fn run(arguments: &[&str]) -> Result<(), Box<dyn Error>> {
             }
             shakedown_lab::serve(&options, Until::Signal, &mut out).await?;
         }
-        _ => return Err("usage: lab_host up [SCENARIO [TIME_SCALE]] | status | sweep | lab-supervise | lab-serve".into()),
+        _ => return Err("usage: lab_host up [SCENARIO [TIME_SCALE]] | status | sweep | lab-supervise | lab-serve | lab-backend".into()),
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Faults as scenarios write them: when, what, with which parameters.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -119,6 +120,29 @@ pub enum FaultKind {
     JwtMismatch,
     /// `websocket-blocked`: the load balancer passes WebSocket requests on as plain ones.
     WebsocketBlocked,
+    /// `deploy`: the backend's revision has these variables in its environment; from the start when
+    /// `at` is 0, else as a new revision. At the end of the fault a further revision is deployed that
+    /// has them as before.
+    Deploy {
+        /// Names and values; a value that is a duration is scaled, an empty one takes the variable
+        /// away.
+        variables: BTreeMap<String, String>,
+        /// `vpc-access-egress: all-traffic`: in this lab the Auth Proxy's way to the instance has no
+        /// route behind the connector then. Default no.
+        all_traffic: bool,
+    },
+    /// `scale-out`: the backend has more instances.
+    ScaleOut {
+        /// How many more. Default 1.
+        instances: u32,
+    },
+    /// `cache-down`: nobody listens where the backend's cache is.
+    CacheDown,
+    /// `database-lock`: another session holds a table of the application's in access exclusive mode.
+    DatabaseLock {
+        /// Which. Default `threads`.
+        table: String,
+    },
 }
 
 impl FaultKind {
@@ -141,6 +165,10 @@ impl FaultKind {
             Self::AuthDown => "auth-down",
             Self::JwtMismatch => "jwt-mismatch",
             Self::WebsocketBlocked => "websocket-blocked",
+            Self::Deploy { .. } => "deploy",
+            Self::ScaleOut { .. } => "scale-out",
+            Self::CacheDown => "cache-down",
+            Self::DatabaseLock { .. } => "database-lock",
         }
     }
 }
@@ -161,6 +189,15 @@ impl Fault {
         match &mut fault.kind {
             FaultKind::ConnectorNeighbour { mbps, .. } => *mbps = scaled_mbps(scale, *mbps),
             FaultKind::DatabaseSlowAuth { delay } => delay.0 = scale.duration(delay.0),
+            FaultKind::Deploy { variables, .. } => {
+                for (name, value) in variables {
+                    if let Ok(span) = value.parse::<Span>() {
+                        let limit = name.starts_with("LAB_LIMIT_");
+                        let scaled = if limit { scale.limit(span.0) } else { scale.duration(span.0) };
+                        *value = Span(scaled).to_string();
+                    }
+                }
+            }
             _ => {}
         }
         fault
@@ -188,10 +225,18 @@ struct RawFault {
     delay: Option<Span>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     leave: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    variables: Option<BTreeMap<String, String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    all_traffic: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    instances: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    table: Option<String>,
 }
 
 /// Names of all kinds, in the order of [`FaultKind`].
-const KINDS: [&str; 15] = [
+const KINDS: [&str; 19] = [
     "connector-drop",
     "connector-no-egress",
     "connector-reset",
@@ -207,6 +252,10 @@ const KINDS: [&str; 15] = [
     "auth-down",
     "jwt-mismatch",
     "websocket-blocked",
+    "deploy",
+    "scale-out",
+    "cache-down",
+    "database-lock",
 ];
 
 impl TryFrom<RawFault> for Fault {
@@ -246,6 +295,19 @@ impl TryFrom<RawFault> for Fault {
             "auth-down" => FaultKind::AuthDown,
             "jwt-mismatch" => FaultKind::JwtMismatch,
             "websocket-blocked" => FaultKind::WebsocketBlocked,
+            "deploy" => FaultKind::Deploy {
+                variables: raw.variables.take().unwrap_or_default(),
+                all_traffic: raw.all_traffic.take().unwrap_or(false),
+            },
+            "scale-out" => FaultKind::ScaleOut { instances: raw.instances.take().unwrap_or(1) },
+            "cache-down" => FaultKind::CacheDown,
+            "database-lock" => {
+                let table = raw.table.take().unwrap_or_else(|| "threads".into());
+                if !table.chars().all(|c| c.is_ascii_lowercase() || c == '_') {
+                    return Err(format!("table must be lower-case letters and '_', not {table:?}"));
+                }
+                FaultKind::DatabaseLock { table }
+            }
             other => {
                 return Err(format!("no fault kind {other:?}; there are {}", KINDS.join(", ")));
             }
@@ -257,6 +319,10 @@ impl TryFrom<RawFault> for Fault {
             ("mbps", raw.mbps.is_some()),
             ("delay", raw.delay.is_some()),
             ("leave", raw.leave.is_some()),
+            ("variables", raw.variables.is_some()),
+            ("all_traffic", raw.all_traffic.is_some()),
+            ("instances", raw.instances.is_some()),
+            ("table", raw.table.is_some()),
         ];
         if let Some((key, _)) = left.iter().find(|(_, set)| *set) {
             return Err(format!("{key} does not belong to fault kind {:?}", raw.kind));
@@ -297,7 +363,14 @@ impl From<Fault> for RawFault {
             | FaultKind::WrongPassword
             | FaultKind::AuthDown
             | FaultKind::JwtMismatch
-            | FaultKind::WebsocketBlocked => {}
+            | FaultKind::WebsocketBlocked
+            | FaultKind::CacheDown => {}
+            FaultKind::Deploy { variables, all_traffic } => {
+                raw.variables = Some(variables);
+                raw.all_traffic = Some(all_traffic);
+            }
+            FaultKind::ScaleOut { instances } => raw.instances = Some(instances),
+            FaultKind::DatabaseLock { table } => raw.table = Some(table),
         }
         raw
     }

@@ -1,6 +1,7 @@
 //! Brings faults about and ends them, at their times.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -9,6 +10,8 @@ use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
 use crate::clock::Clock;
+use crate::cloudrun::CloudRun;
+use crate::cloudrun::revision::Deploy;
 use crate::connector::Connector;
 use crate::error::LabError;
 use crate::fault::{Fault, FaultKind};
@@ -31,6 +34,12 @@ pub(crate) struct Stage {
     pub(crate) ordinary_slots: u32,
     /// A superuser's session, for statements.
     pub(crate) superuser: Arc<tokio_postgres::Client>,
+    /// How a superuser connects.
+    pub(crate) superuser_config: tokio_postgres::Config,
+    /// The platform the application runs on, once it was started.
+    pub(crate) cloud_run: OnceLock<CloudRun>,
+    /// The environment of a revision without faults.
+    pub(crate) variables: BTreeMap<String, String>,
     pub(crate) user: String,
     pub(crate) password: SecretString,
     pub(crate) tasks: Tasks,
@@ -51,6 +60,8 @@ enum Undo {
     Nothing,
     Clients(AbortHandle),
     Password,
+    Deploy(Deploy),
+    ScaleOut,
 }
 
 impl Stage {
@@ -137,6 +148,26 @@ impl Stage {
                 self.set_password(&other).await?;
                 Undo::Password
             }
+            FaultKind::Deploy { ref variables, all_traffic } => {
+                // Before the application is started, its first revision has it.
+                if let Some(cloud_run) = self.cloud_run.get() {
+                    let variables = variables.clone();
+                    cloud_run.deploy(Deploy { variables, all_traffic: all_traffic.then_some(true) });
+                }
+                let before = |name: &String| {
+                    let value = self.variables.get(name).cloned().unwrap_or_default();
+                    (name.clone(), value)
+                };
+                let variables = variables.keys().map(before).collect();
+                Undo::Deploy(Deploy { variables, all_traffic: all_traffic.then_some(false) })
+            }
+            FaultKind::ScaleOut { instances } => {
+                if let Some(cloud_run) = self.cloud_run.get() {
+                    cloud_run.scale_out(instances);
+                }
+                Undo::ScaleOut
+            }
+            FaultKind::DatabaseLock { ref table } => Undo::Clients(self.lock_table(table).await?),
             _ => Undo::Nothing,
         })
     }
@@ -146,6 +177,16 @@ impl Stage {
             Undo::Nothing => {}
             Undo::Clients(clients) => clients.abort(),
             Undo::Password => self.set_password(&self.password).await?,
+            Undo::Deploy(deploy) => {
+                if let Some(cloud_run) = self.cloud_run.get() {
+                    cloud_run.deploy(deploy);
+                }
+            }
+            Undo::ScaleOut => {
+                if let Some(cloud_run) = self.cloud_run.get() {
+                    cloud_run.scale_out(0);
+                }
+            }
         }
         self.record_end(index);
         self.connector.settled().await;
@@ -177,6 +218,21 @@ impl Stage {
             format!("alter role \"{}\" password '{}'", self.user, password.expose_secret());
         let changed = self.superuser.batch_execute(&statement).await;
         changed.map_err(|source| LabError::Sql { action: "change the role's password", source })
+    }
+
+    /// Holds the table until the handle ends it.
+    async fn lock_table(&self, table: &str) -> Result<AbortHandle, LabError> {
+        let sql = |source| LabError::Sql { action: "lock a table", source };
+        let (client, connection) =
+            self.superuser_config.connect(tokio_postgres::NoTls).await.map_err(sql)?;
+        tokio::spawn(connection);
+        // The name is checked: lower-case letters and '_'.
+        let lock = format!("begin; lock table \"{table}\" in access exclusive mode");
+        client.batch_execute(&lock).await.map_err(sql)?;
+        Ok(self.tasks.spawn_abortable(async move {
+            let _held = client;
+            std::future::pending::<()>().await;
+        }))
     }
 
     fn change(&self, act: impl FnOnce(&mut State)) {

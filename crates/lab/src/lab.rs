@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use shakedown_core::clock::{self, Instant};
 use shakedown_core::environment::TimeScale;
 use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
 
-use crate::backend::stand_in;
-use crate::backend::ws::WebSockets;
+use crate::application;
 use crate::clock::Clock;
+use crate::cloudrun::log::CloudLog;
+use crate::cloudrun::revision::Revision;
+use crate::cloudrun::{CloudRun, Platform, answered};
 use crate::connector::{Connector, ConnectorOptions};
 use crate::dir::{LabDir, LabInfo, sweep, write_atomically};
 use crate::error::LabError;
@@ -22,11 +23,12 @@ use crate::neighbour::{SlotOptions, start_sink};
 use crate::overlay::{Addresses, ca_file, database_secret, overlay, secret};
 use crate::postgres::{Roles, Server, ServerOptions, ServerPrograms, write_private};
 use crate::proxy::{Proxy, ProxyOptions, socket_path};
-use crate::random;
 use crate::sampler::{SAMPLER, Sampler};
+use crate::random;
+use crate::resp;
 use crate::scenario::Scenario;
 use crate::services::auth::{Accounts, Auth, LIFETIME};
-use crate::services::upstream::Route;
+use crate::services::upstream::{Route, Upstream};
 use crate::services::{self, Authority, Services};
 use crate::settings::LabSettings;
 use crate::switches::Switches;
@@ -37,13 +39,11 @@ use crate::truth::Truth;
 const WRITE_EVERY: Duration = Duration::from_millis(50);
 /// The one user that may log in at the lab's auth service.
 const TEST_USER: &str = "shakedown@lab.shakedown.test";
-/// Time between two pings of a WebSocket, as the observed application has it.
-const HEARTBEAT: Duration = Duration::from_secs(30);
-/// How long an agent takes to answer, before the time scale.
-const THINKING: Duration = Duration::from_secs(5);
 /// How long the load balancer waits for the backend: Cloud Run's request limit of the observed
 /// application.
 const PATIENCE: Duration = Duration::from_secs(600);
+/// How long a lab waits at its start for the application's first answer or first death.
+const SETTLED_WITHIN: Duration = Duration::from_secs(5);
 /// How old a written truth may get.
 const WRITE_AT_LEAST_EVERY: Duration = Duration::from_secs(1);
 
@@ -65,6 +65,10 @@ pub struct LabOptions {
     pub scenario: Scenario,
     /// Names and sizes, unscaled.
     pub settings: LabSettings,
+    /// Makes `exe` run [`backend()`](crate::backend()). Default `["lab-backend"]`.
+    pub backend_args: Vec<OsString>,
+    /// Whether the application runs. Default no: its sessions are in the way of whoever counts.
+    pub application: bool,
 }
 
 impl LabOptions {
@@ -79,6 +83,8 @@ impl LabOptions {
             time_scale: TimeScale::default(),
             scenario: Scenario::healthy(),
             settings: LabSettings::default(),
+            backend_args: vec!["lab-backend".into()],
+            application: false,
         }
     }
 }
@@ -199,7 +205,17 @@ impl Lab {
         let proxy = Proxy::start(proxy, &tasks.0)?;
         let authority = Authority::new()?;
         write(&ca_file(path), &authority.pem())?;
-        let services = behind_the_balancer(path, options.time_scale, switches, &tasks.0).await?;
+        let scale = options.time_scale;
+        let cache = resp::start(switches.clone(), &tasks.0).map_err(listen("the cache"))?;
+        let (told, upstream) = watch::channel(Upstream::Gone);
+        let log = Arc::new(CloudLog::new(path.join("logs"), &settings.project, &settings.region));
+        let (accounts, jwt) = accounts(path)?;
+        let services = Services {
+            auth: Auth::new(accounts, &jwt, scale.limit(LIFETIME), switches.clone()),
+            backend: Route { upstream, patience: scale.limit(PATIENCE), tasks: tasks.0.clone() },
+            log: Arc::clone(&log),
+            switches,
+        };
         let load_balancer = services::start(&authority, services, &tasks.0)?;
 
         // The lab's only session of its own: like Cloud SQL's agents it takes one of the slots.
@@ -209,6 +225,9 @@ impl Lab {
         let superuser = Arc::new(superuser);
         let sampler = Sampler::start(Arc::clone(&superuser), &tasks.0).await?;
         let limits = sampler.truth();
+        let password = roles.application.clone();
+        let variables =
+            application::variables(settings, &socket, cache, scale, &password, &jwt);
         let stage = Arc::new(Stage {
             switches: switch,
             connector: Arc::clone(&connector),
@@ -219,6 +238,9 @@ impl Lab {
             },
             ordinary_slots: limits.max_connections.saturating_sub(limits.reserved_connections + 1),
             superuser,
+            superuser_config: server.superuser_config(&settings.database.name, "shakedown-lab"),
+            cloud_run: OnceLock::new(),
+            variables: variables.clone(),
             user: settings.database.user.clone(),
             password: roles.application,
             tasks: tasks.0.clone(),
@@ -230,14 +252,38 @@ impl Lab {
 
         let addresses =
             Addresses { socket, connector: parts.connector.address(), postgres, load_balancer };
-        let scale = options.time_scale;
         let resolved = toml::to_string(scenario).expect("a scenario was TOML before");
         write(&path.join("scenario.toml"), &resolved)?;
+        let revision = Revision::first(application::SERVICE, variables)
+            .with(&application::deployed_at_first(&scenario.faults));
+        let told_of = options.application.then(|| {
+            let (exe, args) = (&options.exe, &options.backend_args);
+            let faults = &options.scenario.faults;
+            let log = log.path(application::SERVICE);
+            let table = application::table(log, exe, args, cache, faults);
+            (table, application::startup(&revision.variables))
+        });
         write(
             &path.join("environment.toml"),
-            &overlay(path, settings, scale, &scenario.connector, &addresses),
+            &overlay(path, settings, scale, &scenario.connector, &addresses, told_of),
         )?;
         let begun = parts.stage.before_ready(&scenario.faults).await?;
+        if options.application {
+            let platform = Platform {
+                exe: options.exe.clone(),
+                args: options.backend_args.clone(),
+                log,
+                scale,
+                project: settings.project.clone(),
+                connection_name: settings.connection_name(),
+            };
+            told.send_replace(Upstream::Starting);
+            let state = told.subscribe();
+            let cloud_run = CloudRun::start(platform, revision, told, &tasks.0);
+            // Nobody else sets it.
+            let _ = parts.stage.cloud_run.set(cloud_run);
+            answered(state, SETTLED_WITHIN).await;
+        }
         let info = LabInfo {
             pid: std::process::id(),
             scenario: scenario.name.clone(),
@@ -312,13 +358,8 @@ impl Lab {
     }
 }
 
-/// Makes the test user's and the services' secrets, and starts what answers with them.
-async fn behind_the_balancer(
-    dir: &Path,
-    scale: TimeScale,
-    switches: watch::Receiver<Switches>,
-    tasks: &Tasks,
-) -> Result<Services, LabError> {
+/// Makes the test user's and the services' secrets, and what tokens are signed with.
+fn accounts(dir: &Path) -> Result<(Accounts, SecretString), LabError> {
     let random = || random::password().map_err(LabError::files("read", "/dev/urandom"));
     let jwt = random()?;
     let accounts = Accounts {
@@ -336,20 +377,7 @@ async fn behind_the_balancer(
     ] {
         write_private(&secret(dir, name), value.expose_secret())?;
     }
-    let sockets = WebSockets::new(
-        &jwt,
-        scale.duration(HEARTBEAT),
-        scale.duration(THINKING),
-        CancellationToken::new(),
-        Arc::new(|_, _| {}),
-    );
-    let backend = stand_in::start(Arc::new(sockets), tasks).await?;
-    let (_, address) = watch::channel(Some(backend));
-    Ok(Services {
-        auth: Auth::new(accounts, &jwt, scale.limit(LIFETIME), switches.clone()),
-        backend: Route { address, patience: PATIENCE, tasks: tasks.clone() },
-        switches,
-    })
+    Ok((accounts, jwt))
 }
 
 fn write(path: &Path, text: &str) -> Result<(), LabError> {

@@ -21,8 +21,10 @@
     reason = "relays, neighbours and emulated peers connect inside the lab; no lease counts that"
 )]
 
+mod application;
 mod backend;
 mod clock;
+mod cloudrun;
 mod connector;
 mod dir;
 mod error;
@@ -35,6 +37,7 @@ mod postgres;
 mod proxy;
 mod random;
 mod relay;
+mod resp;
 mod sampler;
 mod scenario;
 mod serve;
@@ -46,6 +49,7 @@ mod tasks;
 mod throttle;
 mod truth;
 
+pub use backend::backend;
 pub use dir::{LabInfo, LabStatus, status, sweep};
 pub use error::LabError;
 pub use fault::{Fault, FaultKind, When};

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use shakedown_core::environment::TimeScale;
 
+use crate::application;
 use crate::scenario::ConnectorOverrides;
 use crate::services::auth::{SERVICE_ID, SERVICE_SECRET};
 use crate::services::{HOSTS, Host};
@@ -36,6 +37,10 @@ struct Overlay<'a> {
     network: Network,
     #[serde(skip_serializing_if = "Option::is_none")]
     vpc: Option<Vpc>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    application: Option<application::Table>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    startup: Option<toml::Table>,
 }
 
 #[derive(Debug, Serialize)]
@@ -140,6 +145,7 @@ pub(crate) fn overlay(
     scale: TimeScale,
     overrides: &ConnectorOverrides,
     addresses: &Addresses,
+    application: Option<(application::Table, toml::Table)>,
 ) -> String {
     let url = |host: &Host| format!("https://{}", host.name);
     let services = HOSTS.iter().filter(|host| !host.alias).map(|host| {
@@ -156,6 +162,7 @@ pub(crate) fn overlay(
     });
     let ConnectorOverrides { instances_min, instances_max, connections_per_instance, .. } =
         *overrides;
+    let (application, startup) = application.unzip();
     let changed = instances_min.or(instances_max).or(connections_per_instance).is_some();
     let overlay = Overlay {
         environment: Environment {
@@ -198,6 +205,8 @@ pub(crate) fn overlay(
                 .collect(),
         },
         vpc: changed.then_some(Vpc { instances_min, instances_max, connections_per_instance }),
+        application,
+        startup,
     };
     toml::to_string(&overlay).expect("plain tables become TOML")
 }
@@ -220,7 +229,7 @@ mod tests {
         };
         let scale = TimeScale::new(10).unwrap();
         let text =
-            overlay(Path::new("/tmp/lab"), &LabSettings::default(), scale, &overrides, &addresses);
+            overlay(Path::new("/tmp/lab"), &LabSettings::default(), scale, &overrides, &addresses, None);
         let expected = "\
 [environment]
 name = \"lab\"

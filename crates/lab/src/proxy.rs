@@ -147,7 +147,14 @@ impl Shared {
                 "dial error: handshake failed (connection name = \"{name}\"): EOF"
             ));
         }
-        let cause = match tokio::time::timeout(*dial_timeout, TcpStream::connect(address)).await {
+        let no_route = self.options.switches.borrow().proxy_no_route;
+        let dial = async {
+            if no_route {
+                std::future::pending::<()>().await;
+            }
+            TcpStream::connect(address).await
+        };
+        let cause = match tokio::time::timeout(*dial_timeout, dial).await {
             Ok(Ok(server)) => match server.set_nodelay(true) {
                 Ok(()) => return Ok(server),
                 Err(error) => error.to_string(),

@@ -26,6 +26,10 @@ pub struct Scenario {
     /// Connector parameters this scenario needs other than the settings have them.
     #[serde(default, skip_serializing_if = "ConnectorOverrides::is_empty")]
     pub connector: ConnectorOverrides,
+    /// How long the Auth Proxy tries to reach the database, where this scenario needs another time
+    /// than the settings have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_dial_timeout: Option<Span>,
     /// What goes wrong, when.
     #[serde(default, rename = "fault", skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<Fault>,
@@ -232,6 +236,9 @@ impl Scenario {
     pub fn resolve(&self, settings: &LabSettings, scale: TimeScale) -> (Self, LabSettings) {
         let mut settings = settings.clone();
         self.connector.apply(&mut settings);
+        if let Some(timeout) = self.proxy_dial_timeout {
+            settings.proxy_dial_timeout = timeout;
+        }
         let mut draws = SplitMix::new(self.seed);
         let faults = self.faults.iter().map(|fault| fault.resolved(scale, draws.unit())).collect();
         let mut scenario = Self { faults, ..self.clone() };
@@ -240,6 +247,8 @@ impl Scenario {
         {
             *delay = delay.map(|span| Span(scale.duration(span.0)));
         }
+        scenario.proxy_dial_timeout =
+            scenario.proxy_dial_timeout.map(|timeout| Span(scale.limit(timeout.0)));
         (scenario, settings.scaled(scale))
     }
 }

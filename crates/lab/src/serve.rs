@@ -35,13 +35,28 @@ pub struct ServeRequest {
     pub pg_bin: PathBuf,
     /// Where the lab's directory is made.
     pub tmp: PathBuf,
+    /// Whether the application runs. Default yes.
+    #[serde(default = "yes")]
+    pub application: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl ServeRequest {
     fn options(self, exe: PathBuf, supervise_args: Vec<OsString>) -> Result<LabOptions, LabError> {
         let programs = ServerPrograms::find(Some(&self.pg_bin), None)?;
-        let Self { scenario, settings, time_scale, tmp, .. } = self;
-        Ok(LabOptions { exe, supervise_args, tmp, programs, time_scale, scenario, settings })
+        let Self { scenario, settings, time_scale, tmp, application, .. } = self;
+        Ok(LabOptions {
+            supervise_args,
+            tmp,
+            time_scale,
+            scenario,
+            settings,
+            application,
+            ..LabOptions::new(exe, programs)
+        })
     }
 }
 

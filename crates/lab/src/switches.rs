@@ -18,6 +18,10 @@ pub(crate) struct Switches {
     pub(crate) stall: Option<(f64, u64)>,
     /// The proxy closes what it accepts.
     pub(crate) proxy_eof: bool,
+    /// The proxy's packets to the instance get no answer: there is no route for them.
+    pub(crate) proxy_no_route: bool,
+    /// Nobody listens where the cache is.
+    pub(crate) cache_down: bool,
     /// How the database behaves towards new connections.
     pub(crate) database: DatabaseMode,
     /// The auth service answers 503.
@@ -56,6 +60,8 @@ impl Switches {
                 FaultKind::ConnectorStall { share, after_bytes } => {
                     switches.stall = Some((share, after_bytes))
                 }
+                FaultKind::Deploy { all_traffic: true, .. } => switches.proxy_no_route = true,
+                FaultKind::CacheDown => switches.cache_down = true,
                 FaultKind::ProxyEof => switches.proxy_eof = true,
                 FaultKind::DatabaseClosed => switches.database = DatabaseMode::Closed,
                 FaultKind::DatabaseSilent => switches.database = DatabaseMode::Silent,
@@ -66,9 +72,12 @@ impl Switches {
                 FaultKind::AuthDown => switches.auth_down = true,
                 FaultKind::JwtMismatch => switches.jwt_mismatch = true,
                 FaultKind::WebsocketBlocked => switches.websocket_blocked = true,
-                // These are brought about by clients and statements, not by the path.
+                // These are brought about by clients, statements and deploys, not by the path.
                 FaultKind::ConnectorNeighbour { .. }
                 | FaultKind::DatabaseSlotsHeld { .. }
+                | FaultKind::DatabaseLock { .. }
+                | FaultKind::Deploy { .. }
+                | FaultKind::ScaleOut { .. }
                 | FaultKind::WrongPassword => {}
             }
         }

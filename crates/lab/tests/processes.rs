@@ -23,6 +23,7 @@ fn request(tmp: &Path) -> ServeRequest {
         time_scale: TimeScale::new(10).unwrap(),
         pg_bin,
         tmp: tmp.into(),
+        application: false,
     }
 }
 

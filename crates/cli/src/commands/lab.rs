@@ -44,6 +44,17 @@ pub(super) fn supervise() -> Result<u8> {
     Ok(exit::PASSED)
 }
 
+/// The hidden process that is the lab's application; see [`shakedown_lab::backend()`].
+pub(super) fn backend() -> Result<u8> {
+    let variables = env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let code = runtime.block_on(shakedown_lab::backend(variables, std::io::stdout()));
+    // The thread that reads standard input cannot be stopped.
+    runtime.shutdown_background();
+    Ok(code)
+}
+
 fn run<T, E>(future: impl Future<Output = Result<T, E>>) -> Result<T>
 where
     E: std::error::Error + Send + Sync + 'static,
@@ -150,6 +161,7 @@ pub(super) fn request(
         time_scale: TimeScale::new(time_scale).map_err(exit::usage)?,
         pg_bin: binaries(pg_bin)?,
         tmp: PathBuf::from(LABS),
+        application: true,
     })
 }
 

@@ -34,6 +34,8 @@ pub(crate) fn dispatch(args: Args) -> Result<u8> {
         Command::LabServe => lab::serve(),
         #[cfg(feature = "lab")]
         Command::LabSupervise => lab::supervise(),
+        #[cfg(feature = "lab")]
+        Command::LabBackend => lab::backend(),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Args::command(), "shakedown", &mut script);

@@ -103,18 +103,28 @@ impl Server {
         database: &str,
         application: &str,
     ) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
-        let (client, connection) = tokio_postgres::Config::new()
+        let config = self.superuser_config(database, application);
+        let (client, connection) = config.connect(NoTls).await?;
+        // Ends with the client or the server, whichever goes first; errors reach the client.
+        tokio::spawn(connection);
+        Ok(client)
+    }
+
+    /// How a superuser connects, through the server's own socket.
+    pub(crate) fn superuser_config(
+        &self,
+        database: &str,
+        application: &str,
+    ) -> tokio_postgres::Config {
+        let mut config = tokio_postgres::Config::new();
+        config
             .host_path(&self.socket_folder)
             .port(self.port)
             .user(SUPERUSER)
             .password(self.superuser_password.expose_secret())
             .dbname(database)
-            .application_name(application)
-            .connect(NoTls)
-            .await?;
-        // Ends with the client or the server, whichever goes first; errors reach the client.
-        tokio::spawn(connection);
-        Ok(client)
+            .application_name(application);
+        config
     }
 
     async fn wait_ready(&mut self) -> Result<(), LabError> {

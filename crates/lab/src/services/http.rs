@@ -2,27 +2,55 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
-use http::header::{AUTHORIZATION, CONNECTION, HOST, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
+use http::header::{AUTHORIZATION, CONNECTION, HOST, SEC_WEBSOCKET_PROTOCOL, UPGRADE, USER_AGENT};
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use serde_json::json;
+use shakedown_core::clock;
 
 use super::pages::{Answer, detail, json as document, not_allowed, page};
-use super::upstream::wants_upgrade;
+use super::upstream::{PlatformWords, wants_upgrade};
 use super::{HOSTS, Service, Services};
+use crate::cloudrun::log::{Origin, Seen};
 
 /// One request, by its Host header. Unknown names get 404, as from the real load balancer.
 pub(super) async fn answer(
-    mut request: Request<Incoming>,
+    request: Request<Incoming>,
     services: Arc<Services>,
 ) -> Result<Answer, Infallible> {
-    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let text = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let host = text(HOST).unwrap_or_default();
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
     let Some(found) = HOSTS.iter().find(|known| known.name.eq_ignore_ascii_case(name)) else {
         return Ok(detail(StatusCode::NOT_FOUND, "no such host"));
     };
-    Ok(match found.service {
+    let service = found.service;
+    let mut seen = Seen {
+        service: service.name(),
+        method: request.method().to_string(),
+        url: format!("https://{}{}", found.name, request.uri().path()),
+        user_agent: text(USER_AGENT).unwrap_or_default().to_owned(),
+        status: 0,
+        latency: Duration::ZERO,
+        words: None,
+    };
+    let began = clock::now();
+    let answer = route(request, service, &services).await;
+    seen.status = answer.status().as_u16();
+    seen.latency = began.elapsed();
+    seen.words = answer.extensions().get::<PlatformWords>().map(|words| words.0);
+    services.log.request(Origin { service: seen.service, ..Origin::default() }, &seen);
+    Ok(answer)
+}
+
+async fn route(
+    mut request: Request<Incoming>,
+    service: Service,
+    services: &Services,
+) -> Answer {
+    match service {
         Service::Auth => services.auth.answer(request).await,
         Service::Frontend => frontend(&request),
         Service::Backend => {
@@ -34,7 +62,7 @@ pub(super) async fn answer(
             }
             services.backend.forward(request).await
         }
-    })
+    }
 }
 
 fn frontend(request: &Request<Incoming>) -> Answer {

@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
+use crate::cloudrun::log::CloudLog;
 use crate::error::LabError;
 use crate::switches::Switches;
 use crate::tasks::Tasks;
@@ -73,6 +74,8 @@ pub(crate) struct Services {
     pub(crate) auth: Auth,
     /// Runs in a process of its own.
     pub(crate) backend: Route,
+    /// Where requests are logged.
+    pub(crate) log: Arc<CloudLog>,
     /// What the load balancer does wrong.
     pub(crate) switches: watch::Receiver<Switches>,
 }

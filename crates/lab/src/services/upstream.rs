@@ -18,12 +18,36 @@ use crate::tasks::Tasks;
 /// The longest answer that is passed on.
 const MOST_BYTES: usize = 1 << 20;
 
+/// Where the backend is, as whoever runs it knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Upstream {
+    /// It takes requests here.
+    Serving(SocketAddr),
+    /// An instance is being started: requests wait for it.
+    Starting,
+    /// There is none.
+    Gone,
+}
+
+/// What the platform says in the log about a request that it answered itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PlatformWords(pub(crate) &'static str);
+
+const BROKEN: &str = "The request failed because either the HTTP response was malformed or connection to the instance had an error. Additional troubleshooting documentation can be found at: https://cloud.google.com/run/docs/troubleshooting#malformed-response-or-connection-error";
+const NO_INSTANCE: &str = "The request failed because the instance could not start successfully.";
+
+fn platform(words: &'static str) -> Answer {
+    let mut answer = empty(StatusCode::SERVICE_UNAVAILABLE);
+    answer.extensions_mut().insert(PlatformWords(words));
+    answer
+}
+
 /// Passes requests on to the backend.
 #[derive(Debug, Clone)]
 pub(crate) struct Route {
-    /// Where it takes requests, as whoever runs it knows; `None` when there is nobody.
-    pub(crate) address: watch::Receiver<Option<SocketAddr>>,
-    /// How long a request waits for its answer.
+    /// Where it is.
+    pub(crate) upstream: watch::Receiver<Upstream>,
+    /// How long a request waits for an instance that is being started, and for its answer.
     pub(crate) patience: Duration,
     /// WebSockets live here.
     pub(crate) tasks: Tasks,
@@ -34,13 +58,19 @@ impl Route {
     /// not there.
     pub(super) async fn forward(&self, request: Request<Incoming>) -> Answer {
         let answer = async {
-            let address = *self.address.borrow();
-            self.forward_to(address?, request).await
+            let Some(address) = self.address().await else { return platform(NO_INSTANCE) };
+            self.forward_to(address, request).await.unwrap_or_else(|| platform(BROKEN))
         };
-        match tokio::time::timeout(self.patience, answer).await {
-            Ok(Some(answer)) => answer,
-            Ok(None) => empty(StatusCode::SERVICE_UNAVAILABLE),
-            Err(_) => empty(StatusCode::GATEWAY_TIMEOUT),
+        let answer = tokio::time::timeout(self.patience, answer).await;
+        answer.unwrap_or_else(|_| empty(StatusCode::GATEWAY_TIMEOUT))
+    }
+
+    async fn address(&self) -> Option<SocketAddr> {
+        let mut upstream = self.upstream.clone();
+        let settled = upstream.wait_for(|upstream| *upstream != Upstream::Starting).await.ok()?;
+        match *settled {
+            Upstream::Serving(address) => Some(address),
+            Upstream::Starting | Upstream::Gone => None,
         }
     }
 
