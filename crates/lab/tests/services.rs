@@ -14,7 +14,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
-use shakedown_lab::{Lab, Scenario};
+use shakedown_lab::{Lab, LabOptions, Scenario};
 use tokio::net::TcpSocket;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -28,7 +28,8 @@ const BACKEND: &str = "backend.lab.shakedown.test";
 type Stream = TlsStream<tokio::net::TcpStream>;
 
 async fn lab(tmp: &Path, scenario: Scenario) -> Lab {
-    Lab::start(&options(tmp, scenario, 10)).await.unwrap()
+    let options = LabOptions { application: true, ..options(tmp, scenario, 10) };
+    Lab::start(&options).await.unwrap()
 }
 
 fn secret(lab: &Lab, name: &str) -> String {
