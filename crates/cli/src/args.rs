@@ -36,6 +36,8 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Say what broke, from saved log exports and container output
     Analyze(AnalyzeArgs),
+    /// Known failures to reproduce, as data
+    Signature(SignatureArgs),
     /// The local staging: start one, look at it, list its faults
     #[cfg(feature = "lab")]
     Lab(LabArgs),
@@ -200,6 +202,14 @@ pub(crate) struct RunArgs {
     #[arg(long, help_heading = "Output")]
     pub(crate) strict: bool,
 
+    /// Say whether a known failure is here, by its signature: a name (`shakedown signature list`) or a
+    /// TOML file
+    #[arg(long, value_name = "NAME|PATH", help_heading = "Reproduction")]
+    pub(crate) reproduce: Option<String>,
+    /// What proves the point: that the failure is here, or that it is gone
+    #[arg(long, value_enum, default_value_t = Expect::Present, requires = "reproduce", help_heading = "Reproduction")]
+    pub(crate) expect: Expect,
+
     /// Keep the monitors running through the gaps between phases
     #[arg(long, help_heading = "Safety")]
     pub(crate) infrastructure_monitoring: bool,
@@ -223,6 +233,47 @@ pub(crate) struct RunArgs {
     /// Accepted for the strategy's sake: there are no tracebacks here
     #[arg(long, value_name = "STYLE", help_heading = "Compatibility")]
     pub(crate) tb: Option<String>,
+}
+
+/// What a run with `--reproduce` is to prove.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Expect {
+    /// Exit code 0 when every decisive feature was seen
+    Present,
+    /// Exit code 0 when every decisive feature was tested and none was seen
+    Absent,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+A signature is a TOML file: docs/guide/signatures.md. Examples:
+  shakedown run --env staging --reproduce issue-1278
+  shakedown run --env staging --reproduce issue-1278 --expect absent     proves a fix
+  shakedown signature new --from results/issue_1278_20260915_214900 --id my-failure")]
+pub(crate) struct SignatureArgs {
+    #[command(subcommand)]
+    pub(crate) command: SignatureCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SignatureCommand {
+    /// List the signatures known here
+    List,
+    /// Print one
+    Show {
+        /// A name or a file
+        #[arg(value_name = "NAME|PATH")]
+        signature: String,
+    },
+    /// Write the signature of the failure a run saw to standard output
+    New {
+        /// The run's results folder
+        #[arg(long, value_name = "RUN_DIR")]
+        from: PathBuf,
+        /// Its id, which is also its file's name
+        #[arg(long)]
+        id: String,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

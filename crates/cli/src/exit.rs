@@ -24,6 +24,10 @@ pub(crate) const GUARD_STOPPED: u8 = 13;
 pub(crate) const DEADLINE: u8 = 14;
 /// Something we created is not known to be gone.
 pub(crate) const CLEANUP_NOT_PROVEN: u8 = 15;
+/// The asked signature was not reproduced, or was, when its absence was expected.
+pub(crate) const NOT_REPRODUCED: u8 = 20;
+/// Whether the asked signature was reproduced is undecided.
+pub(crate) const UNDECIDED: u8 = 21;
 /// Somebody interrupted the run.
 pub(crate) const INTERRUPTED: u8 = 130;
 
@@ -38,14 +42,26 @@ pub(crate) const ALL: &[(u8, &str)] = &[
     (GUARD_STOPPED, "a guard stopped the run: the target got worse after our load began"),
     (DEADLINE, "the run's own time was up"),
     (CLEANUP_NOT_PROVEN, "something we created is not known to be gone"),
-    (20, "the asked signature was not reproduced"),
-    (21, "whether the asked signature was reproduced is undecided"),
+    (
+        NOT_REPRODUCED,
+        "the asked signature was not reproduced; with `--expect absent`: a decisive feature was seen",
+    ),
+    (
+        UNDECIDED,
+        "whether the asked signature was reproduced, or is absent, is undecided: a feature was not tested",
+    ),
     (INTERRUPTED, "somebody interrupted the run"),
 ];
 
-/// The codes of `conditions`, the winning one first.
-pub(crate) fn codes(conditions: &BTreeSet<Condition>, strict: bool) -> Vec<u8> {
-    const PRECEDENCE: &[(Condition, u8)] = &[
+/// The codes of `conditions`, the winning one first. `asked` is the code of a signature that was
+/// asked for: with one, the run is about the signature, and what single probes say comes after it.
+pub(crate) fn codes(
+    conditions: &BTreeSet<Condition>,
+    strict: bool,
+    asked: Option<u8>,
+) -> Vec<u8> {
+    /// What leaves a run incomplete.
+    const INCOMPLETE: &[(Condition, u8)] = &[
         (Condition::Internal, INTERNAL),
         (Condition::Interrupted, INTERRUPTED),
         (Condition::CleanupNotProven, CLEANUP_NOT_PROVEN),
@@ -53,19 +69,17 @@ pub(crate) fn codes(conditions: &BTreeSet<Condition>, strict: bool) -> Vec<u8> {
         (Condition::DeadlineReached, DEADLINE),
         (Condition::GateRefused, GATE_REFUSED),
         (Condition::NothingSelected, USAGE),
-        (Condition::Findings, FINDINGS),
-        (Condition::NoVerdict, NO_VERDICT),
     ];
-    let mut codes: Vec<u8> = PRECEDENCE
-        .iter()
-        .filter(|(condition, _)| {
-            conditions.contains(condition)
-                || (strict
-                    && *condition == Condition::Findings
-                    && conditions.contains(&Condition::Degraded))
-        })
-        .map(|&(_, code)| code)
-        .collect();
+    let holds = |condition| conditions.contains(&condition);
+    let incomplete = INCOMPLETE.iter().filter(|(condition, _)| holds(*condition));
+    let mut codes: Vec<u8> = incomplete.map(|&(_, code)| code).collect();
+    codes.extend(asked);
+    if holds(Condition::Findings) || strict && holds(Condition::Degraded) {
+        codes.push(FINDINGS);
+    }
+    if holds(Condition::NoVerdict) {
+        codes.push(NO_VERDICT);
+    }
     if codes.is_empty() {
         codes.push(PASSED);
     }
@@ -111,6 +125,13 @@ mod tests {
     #[test]
     fn the_first_of_the_precedence_wins() {
         use Condition::*;
+        let check = |conditions: &[Condition], strict, asked, expected: &[u8]| {
+            let set = conditions.iter().copied().collect();
+            assert_eq!(codes(&set, strict, asked), expected, "{conditions:?} {asked:?}");
+        };
+        check(&[Findings], false, Some(PASSED), &[0, 10]);
+        check(&[Findings, NoVerdict], false, Some(NOT_REPRODUCED), &[20, 10, 11]);
+        check(&[GuardStopped], false, Some(UNDECIDED), &[13, 21]);
         let cases: &[(&[Condition], bool, &[u8])] = &[
             (&[], false, &[0]),
             (&[Degraded], false, &[0]),
@@ -126,8 +147,7 @@ mod tests {
             (&[Internal, Interrupted], false, &[1, 130]),
         ];
         for (conditions, strict, expected) in cases {
-            let conditions = conditions.iter().copied().collect();
-            assert_eq!(codes(&conditions, *strict), *expected, "{conditions:?}");
+            check(conditions, *strict, None, expected);
         }
     }
 

@@ -17,6 +17,7 @@ use crate::id::Metric;
 use crate::meta::{Category, RunPhase};
 use crate::monitor::Sample;
 use crate::outcome::Outcome;
+use crate::reproduction::Reproduction;
 use crate::safety::Check;
 
 /// The schema of a [`RunRecord`]; changes when its meaning does.
@@ -425,6 +426,9 @@ pub struct RunRecord {
     /// codes fills it in; the runner leaves it empty.
     #[serde(default)]
     pub exit_codes: Vec<u8>,
+    /// Whether a known failure was reproduced, when that was asked. Filled in like the exit codes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reproduction: Option<Reproduction>,
 }
 
 impl RunRecord {
@@ -446,6 +450,7 @@ impl RunRecord {
             conditions: BTreeSet::new(),
             usage: Vec::new(),
             exit_codes: Vec::new(),
+            reproduction: None,
         }
     }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use shakedown_core::meta::RunPhase;
 use shakedown_core::record::{ProbeRecord, ProbeResult};
+use shakedown_core::reproduction::Reproduction;
 
 use crate::clean::CleanRecord;
 use crate::words::{self, Tone};
@@ -79,6 +80,9 @@ pub fn human(record: &CleanRecord, style: &Style, session_dir: Option<&Path>) ->
             }
         }
     }
+    if let Some(reproduction) = &record.reproduction {
+        signature(&mut page, reproduction);
+    }
     tail(&mut page, record);
     if style.detail {
         detail::after(&mut page, record);
@@ -112,6 +116,17 @@ fn head(page: &mut Page, record: &CleanRecord) {
     page.line("", &text);
     if record.elapsed_ms.is_none() {
         page.line("", "the run was cut off: this is what had finished");
+    }
+}
+
+/// Whether the failure asked for was reproduced, feature by feature.
+fn signature(page: &mut Page, reproduction: &Reproduction) {
+    let (word, tone) = words::reproduced(reproduction.verdict);
+    let word = page.paint.tone(word, tone);
+    page.title(&format!("Signature {}: {word}", reproduction.signature));
+    page.line("  ", &reproduction.title);
+    for (word, tone, text) in words::signature(reproduction) {
+        page.entry(word, tone, &text);
     }
 }
 

@@ -50,7 +50,12 @@ pub fn markdown(record: &CleanRecord) -> String {
     section(&mut out, "What to look at", details(record, worth_a_look));
     section(&mut out, "Samples", samples(record));
     section(&mut out, "Budget used", budget(record));
-    section(&mut out, "Notes", notes(record));
+    if let Some(reproduction) = &record.reproduction {
+        let (word, _) = words::reproduced(reproduction.verdict);
+        let title = format!("Signature {}: {word}", reproduction.signature);
+        section(&mut out, &title, list(words::signature(reproduction)));
+    }
+    section(&mut out, "Notes", list(words::notes(record)));
     out
 }
 
@@ -113,8 +118,8 @@ fn budget(record: &CleanRecord) -> String {
         .collect()
 }
 
-fn notes(record: &CleanRecord) -> String {
-    words::notes(record)
+fn list(lines: Vec<(&'static str, Tone, String)>) -> String {
+    lines
         .into_iter()
         .map(|(word, _, text)| format!("- {word}: {}\n", escape(&text)))
         .collect()

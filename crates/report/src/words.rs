@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use shakedown_core::meta::RunPhase;
 use shakedown_core::outcome::{Finding, Measurement, Verdict};
 use shakedown_core::record::{Condition, NoVerdict, ProbeRecord, ProbeResult, RunRecord};
+use shakedown_core::reproduction::{
+    Difference, FeatureState, Reproduction, ReproductionVerdict, Unexpected,
+};
 use shakedown_core::safety::{Check, CheckState};
 
 use crate::clean::CleanRecord;
@@ -308,4 +311,36 @@ pub(crate) fn notes(record: &RunRecord) -> Vec<(&'static str, Tone, String)> {
     notes.extend(record.remarks.iter().map(|text| ("remark", Tone::Doubtful, text.clone())));
     notes.dedup_by(|a, b| a.0 == b.0 && a.2 == b.2);
     notes
+}
+
+/// The verdict about a signature, as it is printed.
+pub(crate) fn reproduced(verdict: ReproductionVerdict) -> (&'static str, Tone) {
+    match verdict {
+        ReproductionVerdict::Reproduced => ("REPRODUCED", Tone::Bad),
+        ReproductionVerdict::NotReproduced => ("NOT REPRODUCED", Tone::Good),
+        ReproductionVerdict::Undecided => ("UNDECIDED", Tone::Doubtful),
+    }
+}
+
+/// What a run showed of a signature: the features, then where it differed, then probes that said
+/// something else than expected. What does not decide is quiet.
+pub(crate) fn signature(reproduction: &Reproduction) -> Vec<(&'static str, Tone, String)> {
+    let features = reproduction.features.iter().map(|feature| {
+        let (word, tone) = match feature.state {
+            FeatureState::Seen => ("seen", Tone::Bad),
+            FeatureState::NotSeen => ("not seen", Tone::Good),
+            FeatureState::NotTested => ("not tested", Tone::Doubtful),
+        };
+        let tone = if feature.decisive { tone } else { Tone::Quiet };
+        (word, tone, format!("{}: {}", feature.what, feature.found))
+    });
+    let differences = reproduction.differences.iter().map(|differs| {
+        let Difference { condition, expected, found } = differs;
+        ("differs", Tone::Quiet, format!("{condition}: then {expected}, here {found}"))
+    });
+    let unexpected = reproduction.unexpected.iter().map(|unexpected| {
+        let Unexpected { probe, expected, found } = unexpected;
+        ("unexpected", Tone::Doubtful, format!("{probe}: {found}, expected {expected}"))
+    });
+    features.chain(differences).chain(unexpected).collect()
 }

@@ -8,6 +8,7 @@ mod lab;
 mod list;
 mod plan;
 mod run;
+mod signature;
 
 #[cfg(test)]
 pub(crate) use run::selected_by;
@@ -27,6 +28,7 @@ pub(crate) fn dispatch(args: Args) -> Result<u8> {
         Command::Plan(args) => plan::plan(&args, &registry()?),
         Command::Doctor(args) => doctor::doctor(&args, &registry()?),
         Command::Analyze(args) => analyze::analyze(&args, &registry()?),
+        Command::Signature(args) => signature::signature(&args.command),
         Command::Run(args) => run::run(args, &registry()?),
         #[cfg(feature = "lab")]
         Command::Lab(args) => lab::lab(&args.command, &registry()?),

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use shakedown_analyzer::diagnose_run;
+use shakedown_analyzer::signature::{Signature, evaluate};
 use shakedown_core::meta::{Category, RunPhase};
 use shakedown_core::record::{JournalLine, Plan, RunEvent, RunRecord};
 use shakedown_core::{Registry, Tier, clock};
 use shakedown_report::{CleanDiagnosis, CleanRecord};
 use shakedown_runner::{FnSink, Interrupt, Journal, RunOptions, Tee};
 
-use super::{analyze, plan};
+use super::{analyze, plan, signature};
 use crate::args::{Args, Command, OutputFormat, RunArgs};
 use crate::environment::{Loaded, load_environment, remote_only};
 use crate::exit::usage;
@@ -31,6 +32,7 @@ pub(super) fn run(args: RunArgs, registry: &Registry) -> Result<u8> {
     if tier != Tier::Lab && (args.scenario.is_some() || args.environment.time_scale.is_some()) {
         return Err(usage("--scenario and --time-scale are for a lab; the target is none"));
     }
+    let asked = args.reproduce.as_deref().map(signature::find).transpose()?;
     // Made once before anything is started, so that a wrong selection costs nothing.
     let plan = plan::make(&args, registry, &loaded)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -43,9 +45,9 @@ pub(super) fn run(args: RunArgs, registry: &Registry) -> Result<u8> {
         if remote_only() {
             return Err(usage("TESTING_MODE=staging_remote means no lab: choose another --env"));
         }
-        runtime.block_on(in_a_lab(args, registry, loaded))
+        runtime.block_on(in_a_lab(args, registry, loaded, asked))
     } else {
-        runtime.block_on(spawned(args, registry, loaded, plan))
+        runtime.block_on(spawned(args, registry, loaded, plan, asked))
     };
     // A probe that blocks its thread must not keep the program.
     runtime.shutdown_timeout(Duration::from_millis(500));
@@ -53,7 +55,12 @@ pub(super) fn run(args: RunArgs, registry: &Registry) -> Result<u8> {
 }
 
 #[cfg(feature = "lab")]
-async fn in_a_lab(mut args: RunArgs, registry: &Registry, loaded: Loaded) -> Result<u8> {
+async fn in_a_lab(
+    mut args: RunArgs,
+    registry: &Registry,
+    loaded: Loaded,
+    asked: Option<Signature>,
+) -> Result<u8> {
     let scenario = args.scenario.as_deref().unwrap_or("healthy");
     // The lab scales what it is told, so it is told the unscaled environment.
     let mut unscaled = args.environment.clone();
@@ -73,7 +80,7 @@ async fn in_a_lab(mut args: RunArgs, registry: &Registry, loaded: Loaded) -> Res
     let outcome = async {
         let loaded = load_environment(&args.environment, registry)?;
         let plan = plan::make(&args, registry, &loaded)?;
-        spawned(args, registry, loaded, plan).await
+        spawned(args, registry, loaded, plan, asked).await
     };
     let outcome = outcome.await;
     let stopped = lab.stop().await.context("the lab did not stop in order");
@@ -83,20 +90,35 @@ async fn in_a_lab(mut args: RunArgs, registry: &Registry, loaded: Loaded) -> Res
 }
 
 #[cfg(not(feature = "lab"))]
-async fn in_a_lab(_: RunArgs, _: &Registry, _: Loaded) -> Result<u8> {
+async fn in_a_lab(_: RunArgs, _: &Registry, _: Loaded, _: Option<Signature>) -> Result<u8> {
     Err(usage("this binary was built without a lab: attach to a running one with --lab-dir"))
 }
 
 /// [`against`] on a worker of the runtime, where its many short waits cost half of what they cost on
 /// the thread that entered it.
-async fn spawned(args: RunArgs, registry: &Registry, loaded: Loaded, plan: Plan) -> Result<u8> {
+async fn spawned(
+    args: RunArgs,
+    registry: &Registry,
+    loaded: Loaded,
+    plan: Plan,
+    asked: Option<Signature>,
+) -> Result<u8> {
     let registry = registry.clone();
-    tokio::spawn(async move { against(&args, &registry, &loaded, plan).await }).await?
+    tokio::spawn(async move { against(&args, &registry, &loaded, plan, asked).await }).await?
 }
 
 /// Runs `plan` and leaves its record.
-async fn against(args: &RunArgs, registry: &Registry, loaded: &Loaded, plan: Plan) -> Result<u8> {
-    let (plan, dir) = session_dir(args, loaded, plan)?;
+async fn against(
+    args: &RunArgs,
+    registry: &Registry,
+    loaded: &Loaded,
+    plan: Plan,
+    asked: Option<Signature>,
+) -> Result<u8> {
+    // The lab's copy of the signature runs as fast as the lab.
+    let asked = asked.map(|signature| signature.scaled(loaded.environment.time_scale()));
+    let prefix = asked.as_ref().and_then(|signature| signature.session_prefix.as_deref());
+    let (plan, dir) = session_dir(args, loaded, plan, prefix)?;
     let journal = Journal::create(&dir, loaded.redactor.clone())?;
     let interrupt = Interrupt::new();
     listen_for_signals(interrupt.clone());
@@ -106,6 +128,7 @@ async fn against(args: &RunArgs, registry: &Registry, loaded: &Loaded, plan: Pla
         infrastructure_monitoring: args.infrastructure_monitoring,
         interrupt,
         budget: Some(budget.clone()),
+        expected_by_signature: asked.iter().flat_map(|asked| asked.worsens.clone()).collect(),
         ..RunOptions::default()
     };
     let progress = Progress::new(args.is_document());
@@ -127,7 +150,7 @@ async fn against(args: &RunArgs, registry: &Registry, loaded: &Loaded, plan: Pla
         shakedown_runner::run(plan, registry, environment, credentials, options, &mut sink).await;
     drop(sink);
     progress.finish();
-    report(args, registry, loaded, record, &dir)
+    report(args, registry, loaded, record, asked.as_ref(), &dir)
 }
 
 /// Writes the files of the session and prints what was asked for.
@@ -136,13 +159,19 @@ fn report(
     registry: &Registry,
     loaded: &Loaded,
     mut record: RunRecord,
+    asked: Option<&Signature>,
     dir: &Path,
 ) -> Result<u8> {
-    record.exit_codes = exit::codes(&record.conditions, args.strict);
-    let code = record.exit_codes[0];
-    let record = CleanRecord::new(&record, &loaded.redactor)?;
     let startup = analyze::startup(loaded)?.unwrap_or_default();
     let diagnosis = diagnose_run(&record, &analyze::reasoning(registry, &startup))?;
+    if let Some(asked) = asked {
+        let lookup = |key: &str| signature::value(&loaded.environment, key);
+        record.reproduction = Some(evaluate(asked, &record, &diagnosis, lookup));
+    }
+    let answer = record.reproduction.as_ref().map(|found| signature::code(found, args.expect));
+    record.exit_codes = exit::codes(&record.conditions, args.strict, answer);
+    let code = record.exit_codes[0];
+    let record = CleanRecord::new(&record, &loaded.redactor)?;
     let diagnosis = CleanDiagnosis::new(&diagnosis, &loaded.redactor)?;
     shakedown_report::write_files(&record, &diagnosis, dir)?;
     output::out(&match args.output_format {
@@ -158,12 +187,18 @@ fn report(
 }
 
 /// A folder of its own for the session. Two runs in one second get two ids.
-fn session_dir(args: &RunArgs, loaded: &Loaded, mut plan: Plan) -> Result<(Plan, PathBuf)> {
+fn session_dir(
+    args: &RunArgs,
+    loaded: &Loaded,
+    mut plan: Plan,
+    prefix: Option<&str>,
+) -> Result<(Plan, PathBuf)> {
     let results = match &args.results_dir {
         Some(dir) => dir.clone(),
         None => PathBuf::from(&loaded.environment.results.dir),
     };
-    let prefix = &loaded.environment.identity.session_prefix;
+    let prefix = prefix.unwrap_or(&loaded.environment.identity.session_prefix);
+    plan.session_id = shakedown_runner::session_id(prefix, plan.created_at);
     loop {
         let dir = results.join(&plan.session_id);
         if !dir.exists() {

@@ -36,7 +36,8 @@ pub fn html(record: &CleanRecord) -> String {
                 main {
                     (timeline::timeline(record))
                     @for phase in RunPhase::ALL { (phase_section(record, phase)) }
-                    (notes(record))
+                    (signature(record))
+                    (section("Notes", words::notes(record)))
                     (samples(record))
                     (budget(record))
                     (plan(record))
@@ -201,14 +202,21 @@ fn steps(outcome: &Outcome) -> Markup {
     }
 }
 
-fn notes(record: &CleanRecord) -> Markup {
-    let notes = words::notes(record);
+fn signature(record: &CleanRecord) -> Markup {
+    let Some(reproduction) = &record.reproduction else { return Markup::default() };
+    let (word, _) = words::reproduced(reproduction.verdict);
+    let title = format!("Signature {}: {word}", reproduction.signature);
+    section(&title, words::signature(reproduction))
+}
+
+/// A table of words and what they are about.
+fn section(title: &str, lines: Vec<(&'static str, Tone, String)>) -> Markup {
     page! {
-        @if !notes.is_empty() {
+        @if !lines.is_empty() {
             section {
-                h2 { "Notes" }
+                h2 { (title) }
                 table { tbody {
-                    @for (word, tone, text) in notes {
+                    @for (word, tone, text) in lines {
                         tr { td { span class={ "badge " (tone.as_str()) } { (word) } } td { (text) } }
                     }
                 } }
