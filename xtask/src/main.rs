@@ -8,6 +8,7 @@
 mod bench;
 mod codegen;
 mod kill_test;
+mod matrix;
 mod new_probe;
 mod processes;
 mod run_suite;
@@ -23,6 +24,7 @@ use clap::Parser;
 #[command(bin_name = "cargo xtask", about = "Developer tasks of shakedown", max_term_width = 100)]
 enum Task {
     RunSuite(run_suite::RunSuite),
+    Matrix(matrix::Matrix),
     Codegen(codegen::Codegen),
     Tidy(tidy::Tidy),
     NewProbe(new_probe::NewProbe),
@@ -33,6 +35,7 @@ enum Task {
 fn main() -> ExitCode {
     let outcome = match Task::parse() {
         Task::RunSuite(task) => task.run(),
+        Task::Matrix(task) => task.run(),
         Task::Codegen(task) => done(task.run()),
         Task::Tidy(task) => done(task.run()),
         Task::NewProbe(task) => done(task.run()),

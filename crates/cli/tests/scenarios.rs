@@ -125,7 +125,9 @@ macro_rules! scenarios {
         #[test]
         fn every_built_in_scenario_is_played() {
             let played = [$($name),+];
-            for scenario in Scenario::built_in() {
+            // Those that say nothing about single probes are the matrix's.
+            let told = |scenario: &Scenario| !scenario.expect.probes.is_empty();
+            for scenario in Scenario::built_in().into_iter().filter(told) {
                 assert!(played.contains(&scenario.name.as_str()), "{} is not", scenario.name);
             }
         }

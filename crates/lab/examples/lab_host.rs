@@ -6,7 +6,10 @@
 //! lab_host status | sweep
 //! ```
 
-#![allow(clippy::disallowed_methods, reason = "a program chooses its exit code and reads its environment")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a program chooses its exit code and reads its environment"
+)]
 
 use std::error::Error;
 use std::path::Path;

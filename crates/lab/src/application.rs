@@ -15,14 +15,17 @@ use crate::cloudrun::revision::Deploy;
 use crate::fault::{Fault, FaultKind};
 use crate::settings::LabSettings;
 
-/// Its name as a service of Cloud Run and behind the load balancer.
-pub(crate) const SERVICE: &str = "backend";
+/// Names of the services, on Cloud Run and behind the load balancer.
+pub(crate) const BACKEND: &str = "backend";
+pub(crate) const AUTH: &str = "auth";
 /// The connections its pool opens: the strategy's pool per instance.
 const POOL: u32 = 25;
 /// The same in a copy that a tester starts: it takes them out of the run's budget.
 const POOL_OF_A_COPY: u32 = 3;
 /// Time between two pings of a WebSocket, as the observed application has it.
 const HEARTBEAT: Duration = Duration::from_secs(30);
+/// The auth service's limit for its database, as the observed one logs it.
+const VALIDATION: Duration = Duration::from_secs(15);
 /// How long an agent takes to answer.
 const THINKING: Duration = Duration::from_secs(5);
 
@@ -83,11 +86,26 @@ pub(crate) fn variables(
     variables
 }
 
-/// What the faults of the beginning have deployed.
-pub(crate) fn deployed_at_first(faults: &[Fault]) -> Deploy {
+/// The environment of the auth service's revisions, out of the backend's.
+pub(crate) fn auth_variables(backend: &Variables, scale: TimeScale) -> Variables {
+    let mut variables = backend.clone();
+    variables.retain(|name, _| name.starts_with("POSTGRES_") || name == "ENVIRONMENT");
+    variables.extend(set([
+        ("LAB_APP", AUTH.to_owned()),
+        ("LAB_SERVER", "uvicorn".to_owned()),
+        ("LAB_POOL_SIZE", "1".to_owned()),
+        ("LAB_LIMIT_VALIDATION", Span(scale.limit(VALIDATION)).to_string()),
+    ]));
+    variables
+}
+
+/// What the faults of the beginning have deployed of a service.
+pub(crate) fn deployed_at_first(faults: &[Fault], of: &str) -> Deploy {
     let mut deployed = Deploy::default();
     for fault in faults.iter().filter(|fault| fault.at.0.is_zero()) {
-        if let FaultKind::Deploy { variables, all_traffic } = &fault.kind {
+        if let FaultKind::Deploy { service, variables, all_traffic } = &fault.kind
+            && service == of
+        {
             deployed.variables.extend(variables.clone());
             deployed.all_traffic = all_traffic.then_some(true).or(deployed.all_traffic);
         }
@@ -125,17 +143,18 @@ pub(crate) fn table(
     ];
     environment.extend(set(placeholders.map(|(name, value)| (name, value.to_owned()))));
     environment.insert("LAB_POOL_SIZE".into(), POOL_OF_A_COPY.to_string());
-    for (name, value) in deployed_at_first(faults).variables {
+    for (name, value) in deployed_at_first(faults, BACKEND).variables {
         environment.insert(name, value.replace('{', "{{").replace('}', "}}"));
     }
-    let limits = LIMITS.iter().take(5).filter_map(|&(variable, name, _)| {
-        Some((name, environment.get(variable)?.clone()))
-    });
+    let limits = LIMITS
+        .iter()
+        .take(5)
+        .filter_map(|&(variable, name, _)| Some((name, environment.get(variable)?.clone())));
     let limits = limits.collect();
     let mut command = vec![exe.display().to_string()];
     command.extend(args.iter().map(|arg| arg.to_string_lossy().into_owned()));
     Table {
-        service: SERVICE,
+        service: BACKEND,
         health_paths: ["/health"],
         logs: [log],
         command,

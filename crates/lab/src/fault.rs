@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use shakedown_core::Span;
 use shakedown_core::environment::TimeScale;
 
+use crate::application::{AUTH, BACKEND};
 use crate::settings::scaled_mbps;
 
 /// One fault of a scenario: a kind with its parameters, in force from `at` until `until`.
@@ -120,10 +121,12 @@ pub enum FaultKind {
     JwtMismatch,
     /// `websocket-blocked`: the load balancer passes WebSocket requests on as plain ones.
     WebsocketBlocked,
-    /// `deploy`: the backend's revision has these variables in its environment; from the start when
+    /// `deploy`: a service's revision has these variables in its environment; from the start when
     /// `at` is 0, else as a new revision. At the end of the fault a further revision is deployed that
     /// has them as before.
     Deploy {
+        /// `backend` (default) or `auth`.
+        service: String,
         /// Names and values; a value that is a duration is scaled, an empty one takes the variable
         /// away.
         variables: BTreeMap<String, String>,
@@ -193,7 +196,8 @@ impl Fault {
                 for (name, value) in variables {
                     if let Ok(span) = value.parse::<Span>() {
                         let limit = name.starts_with("LAB_LIMIT_");
-                        let scaled = if limit { scale.limit(span.0) } else { scale.duration(span.0) };
+                        let scaled =
+                            if limit { scale.limit(span.0) } else { scale.duration(span.0) };
                         *value = Span(scaled).to_string();
                     }
                 }
@@ -225,6 +229,8 @@ struct RawFault {
     delay: Option<Span>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     leave: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    service: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     variables: Option<BTreeMap<String, String>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -296,6 +302,13 @@ impl TryFrom<RawFault> for Fault {
             "jwt-mismatch" => FaultKind::JwtMismatch,
             "websocket-blocked" => FaultKind::WebsocketBlocked,
             "deploy" => FaultKind::Deploy {
+                service: match raw.service.take() {
+                    None => BACKEND.into(),
+                    Some(service) if [BACKEND, AUTH].contains(&&*service) => service,
+                    Some(other) => {
+                        return Err(format!("service must be backend or auth, not {other:?}"));
+                    }
+                },
                 variables: raw.variables.take().unwrap_or_default(),
                 all_traffic: raw.all_traffic.take().unwrap_or(false),
             },
@@ -319,6 +332,7 @@ impl TryFrom<RawFault> for Fault {
             ("mbps", raw.mbps.is_some()),
             ("delay", raw.delay.is_some()),
             ("leave", raw.leave.is_some()),
+            ("service", raw.service.is_some()),
             ("variables", raw.variables.is_some()),
             ("all_traffic", raw.all_traffic.is_some()),
             ("instances", raw.instances.is_some()),
@@ -365,7 +379,8 @@ impl From<Fault> for RawFault {
             | FaultKind::JwtMismatch
             | FaultKind::WebsocketBlocked
             | FaultKind::CacheDown => {}
-            FaultKind::Deploy { variables, all_traffic } => {
+            FaultKind::Deploy { service, variables, all_traffic } => {
+                raw.service = Some(service);
                 raw.variables = Some(variables);
                 raw.all_traffic = Some(all_traffic);
             }

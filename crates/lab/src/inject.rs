@@ -9,6 +9,7 @@ use shakedown_core::clock::{self, Instant};
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
+use crate::application::BACKEND;
 use crate::clock::Clock;
 use crate::cloudrun::CloudRun;
 use crate::cloudrun::revision::Deploy;
@@ -36,10 +37,10 @@ pub(crate) struct Stage {
     pub(crate) superuser: Arc<tokio_postgres::Client>,
     /// How a superuser connects.
     pub(crate) superuser_config: tokio_postgres::Config,
-    /// The platform the application runs on, once it was started.
-    pub(crate) cloud_run: OnceLock<CloudRun>,
-    /// The environment of a revision without faults.
-    pub(crate) variables: BTreeMap<String, String>,
+    /// The services on Cloud Run by name, once they were started.
+    pub(crate) cloud_run: OnceLock<BTreeMap<&'static str, CloudRun>>,
+    /// The environment of a revision without faults, by service.
+    pub(crate) variables: BTreeMap<&'static str, BTreeMap<String, String>>,
     pub(crate) user: String,
     pub(crate) password: SecretString,
     pub(crate) tasks: Tasks,
@@ -60,7 +61,7 @@ enum Undo {
     Nothing,
     Clients(AbortHandle),
     Password,
-    Deploy(Deploy),
+    Deploy(String, Deploy),
     ScaleOut,
 }
 
@@ -148,21 +149,25 @@ impl Stage {
                 self.set_password(&other).await?;
                 Undo::Password
             }
-            FaultKind::Deploy { ref variables, all_traffic } => {
+            FaultKind::Deploy { ref service, ref variables, all_traffic } => {
                 // Before the application is started, its first revision has it.
-                if let Some(cloud_run) = self.cloud_run.get() {
+                if let Some(cloud_run) = self.service(service) {
                     let variables = variables.clone();
-                    cloud_run.deploy(Deploy { variables, all_traffic: all_traffic.then_some(true) });
+                    cloud_run
+                        .deploy(Deploy { variables, all_traffic: all_traffic.then_some(true) });
                 }
+                let normal = self.variables.get(service.as_str());
                 let before = |name: &String| {
-                    let value = self.variables.get(name).cloned().unwrap_or_default();
+                    let value = normal.and_then(|normal| normal.get(name));
+                    let value = value.cloned().unwrap_or_default();
                     (name.clone(), value)
                 };
                 let variables = variables.keys().map(before).collect();
-                Undo::Deploy(Deploy { variables, all_traffic: all_traffic.then_some(false) })
+                let all_traffic = all_traffic.then_some(false);
+                Undo::Deploy(service.clone(), Deploy { variables, all_traffic })
             }
             FaultKind::ScaleOut { instances } => {
-                if let Some(cloud_run) = self.cloud_run.get() {
+                if let Some(cloud_run) = self.service(BACKEND) {
                     cloud_run.scale_out(instances);
                 }
                 Undo::ScaleOut
@@ -177,13 +182,13 @@ impl Stage {
             Undo::Nothing => {}
             Undo::Clients(clients) => clients.abort(),
             Undo::Password => self.set_password(&self.password).await?,
-            Undo::Deploy(deploy) => {
-                if let Some(cloud_run) = self.cloud_run.get() {
+            Undo::Deploy(service, deploy) => {
+                if let Some(cloud_run) = self.service(&service) {
                     cloud_run.deploy(deploy);
                 }
             }
             Undo::ScaleOut => {
-                if let Some(cloud_run) = self.cloud_run.get() {
+                if let Some(cloud_run) = self.service(BACKEND) {
                     cloud_run.scale_out(0);
                 }
             }
@@ -218,6 +223,10 @@ impl Stage {
             format!("alter role \"{}\" password '{}'", self.user, password.expose_secret());
         let changed = self.superuser.batch_execute(&statement).await;
         changed.map_err(|source| LabError::Sql { action: "change the role's password", source })
+    }
+
+    fn service(&self, name: &str) -> Option<&CloudRun> {
+        self.cloud_run.get()?.get(name)
     }
 
     /// Holds the table until the handle ends it.

@@ -23,9 +23,9 @@ use crate::neighbour::{SlotOptions, start_sink};
 use crate::overlay::{Addresses, ca_file, database_secret, overlay, secret};
 use crate::postgres::{Roles, Server, ServerOptions, ServerPrograms, write_private};
 use crate::proxy::{Proxy, ProxyOptions, socket_path};
-use crate::sampler::{SAMPLER, Sampler};
 use crate::random;
 use crate::resp;
+use crate::sampler::{SAMPLER, Sampler};
 use crate::scenario::Scenario;
 use crate::services::auth::{Accounts, Auth, LIFETIME};
 use crate::services::upstream::{Route, Upstream};
@@ -33,6 +33,7 @@ use crate::services::{self, Authority, Services};
 use crate::settings::LabSettings;
 use crate::switches::Switches;
 use crate::tasks::{StopOnDrop, Tasks};
+use crate::traffic;
 use crate::truth::Truth;
 
 /// How often the truth is compared with what is written.
@@ -208,11 +209,14 @@ impl Lab {
         let scale = options.time_scale;
         let cache = resp::start(switches.clone(), &tasks.0).map_err(listen("the cache"))?;
         let (told, upstream) = watch::channel(Upstream::Gone);
+        let (auth_told, auth_upstream) = watch::channel(Upstream::Gone);
         let log = Arc::new(CloudLog::new(path.join("logs"), &settings.project, &settings.region));
         let (accounts, jwt) = accounts(path)?;
+        let user = (accounts.user.clone(), accounts.password.clone());
         let services = Services {
             auth: Auth::new(accounts, &jwt, scale.limit(LIFETIME), switches.clone()),
             backend: Route { upstream, patience: scale.limit(PATIENCE), tasks: tasks.0.clone() },
+            auth_process: options.application.then_some(auth_upstream),
             log: Arc::clone(&log),
             switches,
         };
@@ -226,8 +230,8 @@ impl Lab {
         let sampler = Sampler::start(Arc::clone(&superuser), &tasks.0).await?;
         let limits = sampler.truth();
         let password = roles.application.clone();
-        let variables =
-            application::variables(settings, &socket, cache, scale, &password, &jwt);
+        let variables = application::variables(settings, &socket, cache, scale, &password, &jwt);
+        let auth_variables = application::auth_variables(&variables, scale);
         let stage = Arc::new(Stage {
             switches: switch,
             connector: Arc::clone(&connector),
@@ -240,7 +244,11 @@ impl Lab {
             superuser,
             superuser_config: server.superuser_config(&settings.database.name, "shakedown-lab"),
             cloud_run: OnceLock::new(),
-            variables: variables.clone(),
+            variables: [
+                (application::BACKEND, variables.clone()),
+                (application::AUTH, auth_variables.clone()),
+            ]
+            .into(),
             user: settings.database.user.clone(),
             password: roles.application,
             tasks: tasks.0.clone(),
@@ -254,12 +262,15 @@ impl Lab {
             Addresses { socket, connector: parts.connector.address(), postgres, load_balancer };
         let resolved = toml::to_string(scenario).expect("a scenario was TOML before");
         write(&path.join("scenario.toml"), &resolved)?;
-        let revision = Revision::first(application::SERVICE, variables)
-            .with(&application::deployed_at_first(&scenario.faults));
+        let first = |service, variables| {
+            let deployed = application::deployed_at_first(&scenario.faults, service);
+            Revision::first(service, variables).with(&deployed)
+        };
+        let revision = first(application::BACKEND, variables);
         let told_of = options.application.then(|| {
             let (exe, args) = (&options.exe, &options.backend_args);
             let faults = &options.scenario.faults;
-            let log = log.path(application::SERVICE);
+            let log = log.path(application::BACKEND);
             let table = application::table(log, exe, args, cache, faults);
             (table, application::startup(&revision.variables))
         });
@@ -269,20 +280,27 @@ impl Lab {
         )?;
         let begun = parts.stage.before_ready(&scenario.faults).await?;
         if options.application {
-            let platform = Platform {
+            let platform = Arc::new(Platform {
                 exe: options.exe.clone(),
                 args: options.backend_args.clone(),
                 log,
                 scale,
                 project: settings.project.clone(),
                 connection_name: settings.connection_name(),
-            };
-            told.send_replace(Upstream::Starting);
+            });
             let state = told.subscribe();
-            let cloud_run = CloudRun::start(platform, revision, told, &tasks.0);
+            let auth = first(application::AUTH, auth_variables);
+            let services = [
+                (
+                    application::BACKEND,
+                    CloudRun::start(Arc::clone(&platform), revision, told, &tasks.0),
+                ),
+                (application::AUTH, CloudRun::start(platform, auth, auth_told, &tasks.0)),
+            ];
             // Nobody else sets it.
-            let _ = parts.stage.cloud_run.set(cloud_run);
+            let _ = parts.stage.cloud_run.set(services.into());
             answered(state, SETTLED_WITHIN).await;
+            traffic::start(&authority, load_balancer, user, scale, &tasks.0)?;
         }
         let info = LabInfo {
             pid: std::process::id(),

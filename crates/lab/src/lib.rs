@@ -47,6 +47,7 @@ mod supervise;
 mod switches;
 mod tasks;
 mod throttle;
+mod traffic;
 mod truth;
 
 pub use backend::backend;

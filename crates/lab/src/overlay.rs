@@ -228,8 +228,14 @@ mod tests {
             ..ConnectorOverrides::default()
         };
         let scale = TimeScale::new(10).unwrap();
-        let text =
-            overlay(Path::new("/tmp/lab"), &LabSettings::default(), scale, &overrides, &addresses, None);
+        let text = overlay(
+            Path::new("/tmp/lab"),
+            &LabSettings::default(),
+            scale,
+            &overrides,
+            &addresses,
+            None,
+        );
         let expected = "\
 [environment]
 name = \"lab\"

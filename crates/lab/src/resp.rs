@@ -115,9 +115,7 @@ async fn number(stream: &mut BufReader<TcpStream>, kind: char) -> io::Result<Opt
 }
 
 fn answer(command: &[Vec<u8>], keys: &Keys) -> Vec<u8> {
-    let bulk = |value: &[u8]| {
-        [format!("${}\r\n", value.len()).as_bytes(), value, b"\r\n"].concat()
-    };
+    let bulk = |value: &[u8]| [format!("${}\r\n", value.len()).as_bytes(), value, b"\r\n"].concat();
     let mut keys = keys.lock().unwrap_or_else(PoisonError::into_inner);
     let name = command.first().map(|name| name.to_ascii_uppercase()).unwrap_or_default();
     match (name.as_slice(), &command[command.len().min(1)..]) {

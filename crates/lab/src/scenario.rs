@@ -1,5 +1,6 @@
 //! Scenarios: what goes wrong in a lab, and what a good tester must find.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -87,6 +88,24 @@ pub struct Expect {
     /// The cause, by id; `None` when all is well.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub root: Option<String>,
+    /// The service that fails for that cause, and whose symptoms these are. Default `"backend"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// Further causes of the same service, each with a time of its own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<String>,
+    /// Causes another one hides: what can be told of them is that nothing can.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub masked: Vec<String>,
+    /// The limit of the start-up that fires, by name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<String>,
+    /// The causes of other services that fail in the same minutes.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub elsewhere: BTreeMap<String, String>,
+    /// How long the staging has to be watched until all of this can be told. Default one minute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub watch: Option<Span>,
     /// Symptoms that come with it, by id.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub symptoms: Vec<String>,
@@ -177,6 +196,27 @@ built_in!(
     "cloudsql-refused",
     "cloudsql-slow-auth",
     "wrong-password",
+    "phase3-timeout",
+    "table-setup-limit",
+    "egress-all-traffic",
+    "code-defect-import",
+    "code-defect-phase5",
+    "pool-exhausted-by-app",
+    "max-connections-by-others",
+    "slow-database",
+    "lock-contention",
+    "wrong-secret",
+    "stray-newline-in-db-name",
+    "jwt-secret-mismatch",
+    "auth-down",
+    "redis-down-tolerated",
+    "swallowed-startup-failure",
+    "ws-blocked-by-lb",
+    "slow-answer",
+    "autoscaling-noise",
+    "flapping",
+    "two-roots",
+    "masked-fault",
 );
 
 impl Scenario {
@@ -279,16 +319,19 @@ mod tests {
     }
 
     #[test]
-    fn all_but_healthy_have_a_root_a_fault_and_a_failing_probe() {
+    fn whatever_has_no_root_has_decoys_and_whatever_has_one_has_a_fault() {
+        let harmless = ["healthy", "redis-down-tolerated", "slow-answer", "autoscaling-noise"];
         for scenario in Scenario::built_in() {
-            let healthy = scenario.name == "healthy";
-            assert_eq!(scenario.expect.root.is_none(), healthy, "{}", scenario.name);
-            assert_eq!(scenario.faults.is_empty(), healthy, "{}", scenario.name);
-            let fails =
-                scenario.expect.probes.iter().any(|probe| probe.verdict == ExpectVerdict::Fail);
-            assert_eq!(fails, !healthy, "{}", scenario.name);
-            if let Some(root) = &scenario.expect.root {
-                assert!(!scenario.expect.decoys.contains(root), "{}", scenario.name);
+            let (name, expect) = (&scenario.name, &scenario.expect);
+            assert_eq!(expect.root.is_none(), harmless.contains(&&**name), "{name}");
+            assert_eq!(scenario.faults.is_empty(), name == "healthy", "{name}");
+            assert!(!expect.decoys.is_empty(), "{name}");
+            for cause in expect.root.iter().chain(&expect.also) {
+                assert!(!expect.decoys.contains(cause), "{name}");
+            }
+            if expect.root.is_none() {
+                let fails = expect.probes.iter().any(|probe| probe.verdict == ExpectVerdict::Fail);
+                assert!(!fails && expect.symptoms.is_empty(), "{name}");
             }
         }
     }

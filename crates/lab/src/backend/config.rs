@@ -12,6 +12,8 @@ use shakedown_core::Span;
 pub(crate) struct Config {
     /// `PORT`, default 8000. 0 takes a free one.
     pub(crate) port: u16,
+    /// `LAB_APP=auth`: the auth service instead of the backend.
+    pub(crate) is_auth: bool,
     /// `ENVIRONMENT`, default `staging`: the word in messages.
     pub(crate) environment: String,
     pub(crate) database: Database,
@@ -73,6 +75,8 @@ pub(crate) struct Database {
     pub(crate) password: Option<SecretString>,
     /// `LAB_POOL_SIZE`, default 25.
     pub(crate) pool_size: usize,
+    /// `LAB_POOL_RECYCLE`: how old a pooled connection gets. Default an hour.
+    pub(crate) recycle: Duration,
 }
 
 /// `REDIS_HOST` (none: no cache configured) and `REDIS_PORT`, default 6379.
@@ -100,6 +104,8 @@ pub(crate) struct Limits {
     pub(crate) cache: Duration,
     /// `LAB_LIMIT_READINESS`, 2 s: the database in a readiness check.
     pub(crate) readiness: Duration,
+    /// `LAB_LIMIT_VALIDATION`, 15 s: the auth service's only check of its database.
+    pub(crate) validation: Duration,
 }
 
 /// What is wrong with this process, if anything.
@@ -155,6 +161,7 @@ impl Config {
         });
         Ok(Self {
             port: variables.parse("PORT", 8000)?,
+            is_auth: variables.get("LAB_APP") == Some("auth"),
             environment: text("ENVIRONMENT", "staging"),
             database: Database {
                 host: text("POSTGRES_HOST", "127.0.0.1"),
@@ -163,6 +170,7 @@ impl Config {
                 user: text("POSTGRES_USER", "app"),
                 password: variables.secret("POSTGRES_PASSWORD"),
                 pool_size: variables.parse("LAB_POOL_SIZE", 25_usize)?.max(1),
+                recycle: seconds("LAB_POOL_RECYCLE", 3600)?,
             },
             redis: Redis {
                 host: variables.get("REDIS_HOST").map(str::to_owned),
@@ -176,6 +184,7 @@ impl Config {
                 health_check: seconds("LAB_LIMIT_HEALTH_CHECK", 20)?,
                 cache: seconds("LAB_LIMIT_CACHE", 5)?,
                 readiness: seconds("LAB_LIMIT_READINESS", 2)?,
+                validation: seconds("LAB_LIMIT_VALIDATION", 15)?,
             },
             faults: Faults {
                 defect: defect.transpose()?,

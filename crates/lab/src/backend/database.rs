@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use secrecy::ExposeSecret;
+use shakedown_core::clock::{self, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_postgres::{Client, NoTls};
@@ -87,14 +88,15 @@ struct Inner {
     connector: Connector,
     size: usize,
     wait: Duration,
+    recycle: Duration,
     places: Arc<Semaphore>,
-    idle: Mutex<VecDeque<Client>>,
+    idle: Mutex<VecDeque<(Client, Instant)>>,
 }
 
 /// A connection taken out of the pool; goes back when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Pooled {
-    client: Option<Client>,
+    client: Option<(Client, Instant)>,
     pool: Arc<Inner>,
     _place: OwnedSemaphorePermit,
 }
@@ -102,13 +104,13 @@ pub(crate) struct Pooled {
 impl std::ops::Deref for Pooled {
     type Target = Client;
     fn deref(&self) -> &Client {
-        self.client.as_ref().expect("taken only when dropped")
+        self.client.as_ref().map(|(client, _)| client).expect("taken only when dropped")
     }
 }
 
 impl Drop for Pooled {
     fn drop(&mut self) {
-        if let Some(client) = self.client.take().filter(|client| !client.is_closed()) {
+        if let Some(client) = self.client.take().filter(|(client, _)| !client.is_closed()) {
             self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner).push_back(client);
         }
     }
@@ -116,9 +118,10 @@ impl Drop for Pooled {
 
 impl Pool {
     /// An empty pool; `wait` is how long a caller waits for a connection.
-    pub(crate) fn new(connector: Connector, size: usize, wait: Duration) -> Self {
+    pub(crate) fn new(connector: Connector, database: &Database, wait: Duration) -> Self {
+        let (size, recycle) = (database.pool_size, database.recycle);
         let places = Arc::new(Semaphore::new(size));
-        Self(Arc::new(Inner { connector, size, wait, places, idle: Mutex::default() }))
+        Self(Arc::new(Inner { connector, size, wait, recycle, places, idle: Mutex::default() }))
     }
 
     /// Opens all its connections at once.
@@ -131,6 +134,8 @@ impl Pool {
     pub(crate) async fn fill(&self) -> Result<(), DatabaseError> {
         let connections = (0..self.0.size).map(|_| self.0.connector.connect());
         let connections = try_join_all(connections).await?;
+        let opened = clock::now();
+        let connections = connections.into_iter().map(|client| (client, opened));
         self.0.idle.lock().unwrap_or_else(PoisonError::into_inner).extend(connections);
         Ok(())
     }
@@ -149,15 +154,15 @@ impl Pool {
         let place = place.map_err(|_| DatabaseError::Other("the pool is closed".into()))?;
         let idle = || inner.idle.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         let mut client = None;
-        while let Some(found) = idle() {
-            if !found.is_closed() {
-                client = Some(found);
+        while let Some((found, opened)) = idle() {
+            if !found.is_closed() && opened.elapsed() < inner.recycle {
+                client = Some((found, opened));
                 break;
             }
         }
         let client = match client {
             Some(client) => client,
-            None => inner.connector.connect().await?,
+            None => (inner.connector.connect().await?, clock::now()),
         };
         Ok(Pooled { client: Some(client), pool: Arc::clone(inner), _place: place })
     }

@@ -52,9 +52,11 @@ pub(super) async fn serve(
         let level = if severity == "ERROR" { Level::Error } else { Level::Info };
         log.entry(level, "netra_backend.app.routes.websocket", message, None);
     });
-    let sockets = app.config.jwt_secret.as_ref().map(|secret| {
-        Arc::new(WebSockets::new(secret, heartbeat, thinking, shutdown, words))
-    });
+    let sockets = app
+        .config
+        .jwt_secret
+        .as_ref()
+        .map(|secret| Arc::new(WebSockets::new(secret, heartbeat, thinking, shutdown, words)));
     let handler = Arc::new(Handler { app, sockets });
     loop {
         let Ok((stream, peer)) = listener.accept().await else {
@@ -102,7 +104,8 @@ impl Handler {
             ("/health", Some(body)) => document(StatusCode::SERVICE_UNAVAILABLE, &body),
             ("/health", None) => document(StatusCode::OK, &self.basic("healthy")),
             ("/health/ready", Some(mut body)) => {
-                let message = format!("{} - not ready", body["message"].as_str().unwrap_or_default());
+                let message =
+                    format!("{} - not ready", body["message"].as_str().unwrap_or_default());
                 body["message"] = message.into();
                 document(StatusCode::SERVICE_UNAVAILABLE, &body)
             }
@@ -130,7 +133,9 @@ impl Handler {
 
     fn websocket(&self, request: Request<Incoming>) -> Answer {
         let Some(sockets) = &self.sockets else {
-            self.app.log.error("netra_backend.app.routes.websocket", "JWT_SECRET_KEY not configured");
+            self.app
+                .log
+                .error("netra_backend.app.routes.websocket", "JWT_SECRET_KEY not configured");
             return detail(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error");
         };
         let (answer, conversation) = sockets.answer(request);

@@ -1,5 +1,6 @@
 //! What each phase of the start-up does.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
@@ -17,8 +18,56 @@ use super::startup::{Failure, Phase, SMD};
 const TABLES: [&str; 4] = ["users", "threads", "messages", "runs"];
 /// Attempts inside a limit follow each other after this pause.
 const AGAIN_AFTER: Duration = Duration::from_millis(200);
+/// The part of the table limit that a statement waits for a lock.
+const LOCK_SHARE: f64 = 0.6;
 /// HS256 wants a key of its hash's size; the observed application checks for 32 characters.
 const SHORTEST_SECRET: usize = 32;
+
+/// The whole start-up of the auth service: one connection to its database, validated.
+///
+/// # Errors
+/// The exception's text, everything logged.
+pub(super) async fn auth(app: &App) -> Result<(), String> {
+    const MODULE: &str = "auth_service.auth_core.database";
+    let log = &app.log;
+    log.info(MODULE, "Initializing auth service database connection");
+    let limit = app.config.limits.validation;
+    let started = async {
+        if app.config.database.password.is_none() {
+            let message = "Missing required environment variable: POSTGRES_PASSWORD must be set";
+            return Err(plain(message.into(), "ValueError"));
+        }
+        let database = &app.config.database;
+        let pool = Pool::new(Connector::new(database, limit), database, limit);
+        match timeout(limit, pool.count("select 1::bigint")).await {
+            Ok(Ok(_)) => {
+                app.set_pool(pool);
+                Ok(())
+            }
+            Ok(Err(DatabaseError::Timeout)) | Err(_) => Err(Failure {
+                message: format!(
+                    "Database connection validation timeout exceeded ({:.1}s)",
+                    limit.as_secs_f64()
+                ),
+                traceback: DatabaseError::Timeout.traceback(),
+                timed_out: true,
+            }),
+            Ok(Err(error)) => Err(Failure {
+                message: format!("Database connection failed: {error}"),
+                traceback: error.traceback(),
+                timed_out: false,
+            }),
+        }
+    };
+    started.await.map_err(|failure| {
+        log.error(MODULE, &failure.message);
+        log.error(MODULE, &failure.traceback);
+        failure.message
+    })?;
+    log.info(MODULE, "Auth service database connection validated");
+    app.progress(|progress| progress.state = super::startup::State::Complete);
+    Ok(())
+}
 
 pub(super) async fn run(app: &App, phase: Phase) -> Result<(), Failure> {
     match phase {
@@ -87,15 +136,20 @@ async fn database(app: &App) -> Result<(), Failure> {
     if config.faults.lazy_engine {
         migrate(app, &Connector::new(&config.database, Duration::from_secs(3600))).await;
     }
-    let pool = Pool::new(connector, config.database.pool_size, limits.pool);
+    let pool = Pool::new(connector, &config.database, limits.pool);
     if !config.faults.lazy_engine {
         let mut last = DatabaseError::Timeout;
         let filled = timeout(limits.initialization, fill(&pool, &mut last)).await;
         filled.map_err(|_| timed_out(app, &last))?.map_err(|error| refused(&error))?;
-        step(app, "4", &format!("Database connection pool of {} opened", config.database.pool_size));
+        step(
+            app,
+            "4",
+            &format!("Database connection pool of {} opened", config.database.pool_size),
+        );
     }
     let mut last = DatabaseError::Timeout;
-    let tables = timeout(limits.table_setup, tables(&pool, &mut last)).await;
+    let lock = limits.table_setup.mul_f64(LOCK_SHARE);
+    let tables = timeout(limits.table_setup, tables(&pool, lock, &mut last)).await;
     // The message names the initialization limit, whichever fired: so does the real one.
     let tables = tables.map_err(|_| timed_out(app, &last))?.map_err(|error| refused(&error))?;
     step(app, "5", &format!("Database tables verified ({tables} tables)"));
@@ -130,14 +184,18 @@ async fn fill(pool: &Pool, last: &mut DatabaseError) -> Result<(), DatabaseError
     }
 }
 
-async fn tables(pool: &Pool, last: &mut DatabaseError) -> Result<usize, DatabaseError> {
+/// Reads a row of every table over one connection, which waits for a lock no longer than `lock`.
+async fn tables(
+    pool: &Pool,
+    lock: Duration,
+    last: &mut DatabaseError,
+) -> Result<usize, DatabaseError> {
+    let mut check = format!("set lock_timeout = {};", lock.as_millis());
+    for table in TABLES {
+        let _ = write!(check, " select 1 from {table} limit 1;");
+    }
     loop {
-        let checked = async {
-            for table in TABLES {
-                pool.run(&format!("select 1 from {table} limit 1")).await?;
-            }
-            Ok(TABLES.len())
-        };
+        let checked = async { pool.run(&check).await.map(|()| TABLES.len()) };
         match checked.await {
             Err(error) if DatabaseError::is_transient(&error) => *last = error,
             ended => return ended,

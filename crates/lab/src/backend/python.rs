@@ -123,7 +123,11 @@ impl DatabaseError {
     pub(crate) fn traceback(&self) -> String {
         let frames = match self {
             Self::PoolEmpty { .. } => POOL_FRAMES,
-            Self::Server { code, .. } if !code.starts_with("28") && !code.starts_with("3D") && !code.starts_with("53") => {
+            Self::Server { code, .. }
+                if !code.starts_with("28")
+                    && !code.starts_with("3D")
+                    && !code.starts_with("53") =>
+            {
                 QUERY_FRAMES
             }
             _ => CONNECT_FRAMES,
@@ -177,6 +181,8 @@ mod tests {
         assert!(!error.is_transient());
         assert_eq!(DatabaseError::Timeout.to_string(), "TimeoutError");
         assert!(DatabaseError::Timeout.traceback().ends_with("TimeoutError"));
-        assert!(DatabaseError::Closed.psycopg2("on socket \"/x\"").contains("failed: server closed"));
+        assert!(
+            DatabaseError::Closed.psycopg2("on socket \"/x\"").contains("failed: server closed")
+        );
     }
 }

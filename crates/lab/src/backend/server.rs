@@ -12,7 +12,7 @@ use super::App;
 use super::config::{Config, Defect};
 use super::log::{Level, Log};
 use super::python::DatabaseError;
-use super::{http, startup};
+use super::{http, phases, startup};
 use crate::supervise::end_of_input;
 
 /// The exit code of a start-up that failed: uvicorn's, and gunicorn's for a worker that did not boot.
@@ -43,7 +43,10 @@ pub async fn backend(
     let config = match Config::from_variables(variables) {
         Ok(config) => config,
         Err(problem) => {
-            log.error("netra_backend.app.core.config", &format!("Invalid configuration: {problem}"));
+            log.error(
+                "netra_backend.app.core.config",
+                &format!("Invalid configuration: {problem}"),
+            );
             return STARTUP_FAILED;
         }
     };
@@ -125,7 +128,7 @@ async fn under_gunicorn(app: &Arc<App>, shutdown: CancellationToken) -> Lived {
     }
     log.info("uvicorn", &format!("Started server process [{WORKER}]"));
     log.info("uvicorn", "Waiting for application startup.");
-    if let Err(error) = startup::run(app).await {
+    if let Err(error) = start_up(app).await {
         if !app.config.faults.swallow {
             log.error("logging", "Application startup failed. Exiting.");
             return Err(master_gives_up(log));
@@ -145,7 +148,7 @@ async fn under_uvicorn(app: &Arc<App>, shutdown: CancellationToken) -> Lived {
     }
     log.line("INFO:     Started server process [1]");
     log.line("INFO:     Waiting for application startup.");
-    if let Err(error) = startup::run(app).await {
+    if let Err(error) = start_up(app).await {
         if !app.config.faults.swallow {
             log.line("ERROR:    Application startup failed. Exiting.");
             return Err(Death::StartupFailed);
@@ -159,8 +162,13 @@ async fn under_uvicorn(app: &Arc<App>, shutdown: CancellationToken) -> Lived {
     Ok(http::serve(Arc::clone(app), listener, shutdown).await?)
 }
 
+async fn start_up(app: &App) -> Result<(), String> {
+    if app.config.is_auth { phases::auth(app).await } else { startup::run(app).await }
+}
+
 async fn bind(app: &App) -> Result<(TcpListener, u16), Death> {
-    let cannot = |error| Death::Other(format!("cannot listen on port {}: {error}", app.config.port));
+    let cannot =
+        |error| Death::Other(format!("cannot listen on port {}: {error}", app.config.port));
     let listener =
         TcpListener::bind((Ipv4Addr::LOCALHOST, app.config.port)).await.map_err(cannot)?;
     let port = listener.local_addr().map_err(cannot)?.port();
@@ -168,14 +176,23 @@ async fn bind(app: &App) -> Result<(TcpListener, u16), Death> {
 }
 
 fn swallowed(log: &Log, error: &str) {
-    log.error("netra_backend.app.core.lifespan_manager", &format!("Startup failed in lifespan manager: {error}"));
+    log.error(
+        "netra_backend.app.core.lifespan_manager",
+        &format!("Startup failed in lifespan manager: {error}"),
+    );
 }
 
 /// What happens while the worker imports the application. `false` when it dies of it.
 fn import(app: &App) -> bool {
     let log = &app.log;
     const MODULE: &str = "netra_backend.app.main";
-    log.info(MODULE, "Backend Service: Running in staging - skipping .env file loading (using GSM)");
+    if app.config.is_auth {
+        return true;
+    }
+    log.info(
+        MODULE,
+        "Backend Service: Running in staging - skipping .env file loading (using GSM)",
+    );
     log.info(MODULE, "Built database URL from POSTGRES_* environment variables");
     if app.config.faults.defect != Some(Defect::Import) {
         return true;

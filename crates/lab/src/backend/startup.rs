@@ -179,7 +179,8 @@ fn fail(app: &App, phase: Phase, after: Duration, failure: &Failure) -> String {
     let Failure { message, traceback, timed_out } = failure;
     let progress = app.progress(|progress| progress.clone());
     let seconds = after.as_secs_f64();
-    let mut failed = format!(" FAIL:  PHASE FAILED: {} - {message} (after {seconds:.2}s)", phase.name());
+    let mut failed =
+        format!(" FAIL:  PHASE FAILED: {} - {message} (after {seconds:.2}s)", phase.name());
     if *timed_out {
         failed.push_str(" [TIMEOUT - Circuit: closed]");
     }
@@ -187,7 +188,10 @@ fn fail(app: &App, phase: Phase, after: Duration, failure: &Failure) -> String {
     log.error(SMD, &failed);
     log.error(SMD, "[U+1F4A5] DETERMINISTIC STARTUP SEQUENCE FAILED");
     log.error(SMD, &format!(" FAIL:  Failed at Phase: {}", phase.name()));
-    log.error(SMD, &format!(" FAIL:  Time Elapsed: {:.3}s", progress.began.elapsed().as_secs_f64()));
+    log.error(
+        SMD,
+        &format!(" FAIL:  Time Elapsed: {:.3}s", progress.began.elapsed().as_secs_f64()),
+    );
     let names = |phases: &[Phase]| {
         let mut list = String::new();
         for phase in phases {

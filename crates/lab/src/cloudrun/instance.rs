@@ -122,7 +122,8 @@ async fn one(
             }
             () = connectable(address) => {}
         }
-        let passed = format!("Default STARTUP TCP probe succeeded after 1 attempt for {container}.");
+        let passed =
+            format!("Default STARTUP TCP probe succeeded after 1 attempt for {container}.");
         platform.log.system(origin, "INFO", &passed);
         state.send_replace(Upstream::Serving(address));
         tokio::select! {

@@ -58,16 +58,22 @@ impl CloudLog {
     /// without a severity, as Cloud Run does it.
     pub(crate) fn container(&self, origin: Origin<'_>, line: &str) {
         let mut entry = Map::new();
+        // Cloud Run takes an entry's time from its container, where it says one.
+        let mut time = None;
         match serde_json::from_str(line) {
             Ok(Value::Object(mut payload)) => {
                 if let Some(severity) = payload.remove("severity") {
                     entry.insert("severity".into(), severity);
                 }
+                time = payload.get("timestamp").and_then(Value::as_str).map(str::to_owned);
                 entry.insert("jsonPayload".into(), payload.into());
             }
             _ => {
                 entry.insert("textPayload".into(), line.into());
             }
+        }
+        if let Some(time) = time {
+            entry.insert("timestamp".into(), time.into());
         }
         self.write(origin, "run.googleapis.com%2Fstdout", entry);
     }
@@ -123,7 +129,7 @@ impl CloudLog {
         let project = &self.project;
         entry.insert("insertId".into(), random::hex(10).unwrap_or_default().into());
         entry.insert("logName".into(), format!("projects/{project}/logs/{log}").into());
-        entry.insert("timestamp".into(), now.clone().into());
+        entry.entry("timestamp").or_insert_with(|| now.clone().into());
         entry.insert("receiveTimestamp".into(), now.into());
         entry.insert(
             "resource".into(),

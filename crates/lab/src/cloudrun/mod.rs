@@ -61,14 +61,15 @@ impl CloudRun {
     /// Deploys `first` and keeps one instance of the latest revision running until the lab ends.
     /// Where requests go is told to `upstream`.
     pub(crate) fn start(
-        platform: Platform,
+        platform: Arc<Platform>,
         first: Revision,
         upstream: watch::Sender<Upstream>,
         tasks: &Tasks,
     ) -> Self {
         let (orders, receiver) = mpsc::unbounded_channel();
+        upstream.send_replace(Upstream::Starting);
         let service = Running {
-            platform: Arc::new(platform),
+            platform,
             revision: Arc::new(first),
             minimum: None,
             extra: Vec::new(),

@@ -67,7 +67,8 @@ impl Revision {
     /// What stands for the image: it changes with what the lab does to the code.
     fn image(&self, project: &str) -> String {
         let mut hash = DefaultHasher::new();
-        let inside = self.variables.iter().filter(|(name, _)| is_in_image(name) && !is_secret(name));
+        let inside =
+            self.variables.iter().filter(|(name, _)| is_in_image(name) && !is_secret(name));
         inside.collect::<Vec<_>>().hash(&mut hash);
         format!("gcr.io/{project}/{}@sha256:{:016x}", self.service, hash.finish())
     }
@@ -150,7 +151,10 @@ mod tests {
             all_traffic: Some(true),
         };
         let second = first.next(&deploy);
-        assert_eq!((first.name(), second.name()), ("backend-00001-lab".into(), "backend-00002-lab".into()));
+        assert_eq!(
+            (first.name(), second.name()),
+            ("backend-00001-lab".into(), "backend-00002-lab".into())
+        );
         let (one, two) = (first.replace_service("p", "c"), second.replace_service("p", "c"));
         let at = |entry: &Value, path: &str| entry.pointer(path).unwrap().clone();
         let image = "/request/service/spec/template/spec/containers/0/image";
@@ -159,8 +163,13 @@ mod tests {
         assert_eq!(at(&one, egress), "private-ranges-only");
         assert_eq!(at(&two, egress), "all-traffic");
         let text = two.to_string();
-        assert!(!text.contains("hunter2") && !text.contains("LAB_DEFECT") && text.contains("staging"));
-        let back = Deploy { variables: [("LAB_DEFECT".to_owned(), String::new())].into(), ..Deploy::default() };
+        assert!(
+            !text.contains("hunter2") && !text.contains("LAB_DEFECT") && text.contains("staging")
+        );
+        let back = Deploy {
+            variables: [("LAB_DEFECT".to_owned(), String::new())].into(),
+            ..Deploy::default()
+        };
         assert!(!second.next(&back).variables.contains_key("LAB_DEFECT"));
     }
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 use shakedown_core::clock;
 
 use super::pages::{Answer, detail, json as document, not_allowed, page};
-use super::upstream::{PlatformWords, wants_upgrade};
+use super::upstream::{self, PlatformWords, wants_upgrade};
 use super::{HOSTS, Service, Services};
 use crate::cloudrun::log::{Origin, Seen};
 
@@ -45,12 +45,9 @@ pub(super) async fn answer(
     Ok(answer)
 }
 
-async fn route(
-    mut request: Request<Incoming>,
-    service: Service,
-    services: &Services,
-) -> Answer {
+async fn route(mut request: Request<Incoming>, service: Service, services: &Services) -> Answer {
     match service {
+        Service::Auth if !services.auth_is_up() => upstream::not_there(),
         Service::Auth => services.auth.answer(request).await,
         Service::Frontend => frontend(&request),
         Service::Backend => {

@@ -22,7 +22,7 @@ use crate::error::LabError;
 use crate::switches::Switches;
 use crate::tasks::Tasks;
 use auth::Auth;
-use upstream::Route;
+use upstream::{Route, Upstream};
 
 pub(crate) use tls::Authority;
 
@@ -74,10 +74,20 @@ pub(crate) struct Services {
     pub(crate) auth: Auth,
     /// Runs in a process of its own.
     pub(crate) backend: Route,
+    /// The process that stands for its start-up and its database; `None` in a lab without: it
+    /// answers as long as that serves.
+    pub(crate) auth_process: Option<watch::Receiver<Upstream>>,
     /// Where requests are logged.
     pub(crate) log: Arc<CloudLog>,
     /// What the load balancer does wrong.
     pub(crate) switches: watch::Receiver<Switches>,
+}
+
+impl Services {
+    fn auth_is_up(&self) -> bool {
+        let process = self.auth_process.as_ref();
+        process.is_none_or(|state| matches!(*state.borrow(), Upstream::Serving(_)))
+    }
 }
 
 /// Starts the load balancer on a free port of 127.0.0.1: TLS with a certificate for all [`HOSTS`],

@@ -36,6 +36,11 @@ pub(crate) struct PlatformWords(pub(crate) &'static str);
 const BROKEN: &str = "The request failed because either the HTTP response was malformed or connection to the instance had an error. Additional troubleshooting documentation can be found at: https://cloud.google.com/run/docs/troubleshooting#malformed-response-or-connection-error";
 const NO_INSTANCE: &str = "The request failed because the instance could not start successfully.";
 
+/// The answer for a service without an instance.
+pub(super) fn not_there() -> Answer {
+    platform(NO_INSTANCE)
+}
+
 fn platform(words: &'static str) -> Answer {
     let mut answer = empty(StatusCode::SERVICE_UNAVAILABLE);
     answer.extensions_mut().insert(PlatformWords(words));

@@ -1,0 +1,132 @@
+//! `cargo xtask matrix`: every scenario of the lab, against what the diagnosis says about it.
+
+mod judge;
+mod play;
+
+use std::collections::BTreeMap;
+use std::process::{Command, ExitCode};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use serde_json::Value;
+
+use crate::shell;
+use judge::Judgement;
+
+/// Play every scenario of the lab and compare the diagnosis with what is true
+///
+/// Builds `shakedown` (dev profile). For every scenario and seed: starts a lab, runs a few probes
+/// against it, lets it be for as long as the scenario says, and has `shakedown analyze` read the lab's
+/// logs together with the run. Root cause, symptoms, masked causes and the limit that fired must be
+/// the scenario's, and no decoy may be blamed. Prints every miss and the confusion matrix.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask matrix
+  cargo xtask matrix --scenarios phase3-timeout two-roots --seeds 3
+
+Exit codes: 0 every cell right, 1 a miss")]
+pub(crate) struct Matrix {
+    /// Only these scenarios
+    #[arg(long, num_args = 1.., value_name = "NAME")]
+    scenarios: Vec<String>,
+    /// How many seeds of each
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    seeds: u64,
+    /// How many labs at a time
+    #[arg(long, default_value_t = 2, value_name = "N")]
+    jobs: usize,
+    /// The labs' time scale
+    #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=20))]
+    time_scale: u32,
+    /// Where logs, runs and diagnoses of all cells are left
+    #[arg(long, value_name = "DIR")]
+    keep: Option<std::path::PathBuf>,
+}
+
+/// A scenario with a seed of its own.
+#[derive(Debug)]
+struct Cell {
+    name: String,
+    seed: u64,
+    scenario: Value,
+}
+
+impl Matrix {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        let binary = shell::build_shakedown(&[])?;
+        let cells = self.cells(&binary)?;
+        let folder = tempfile::tempdir().context("cannot make a folder")?;
+        let folder = self.keep.as_deref().unwrap_or(folder.path());
+        let next = AtomicUsize::new(0);
+        let judged = Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            for _ in 0..self.jobs.clamp(1, cells.len().max(1)) {
+                scope.spawn(|| {
+                    while let Some(cell) = cells.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let dir = folder.join(format!("{}-{}", cell.name, cell.seed));
+                        let played = play::play(&binary, cell, self.time_scale, &dir);
+                        let judgement = match &played {
+                            Ok(played) => judge::judge(&cell.scenario, &played.diagnosis),
+                            Err(error) => Judgement::broken(&cell.scenario, format!("{error:#}")),
+                        };
+                        let seconds = played.map_or(0.0, |played| played.seconds);
+                        println!("{}", judgement.line(&cell.name, cell.seed, seconds));
+                        if let Ok(mut judged) = judged.lock() {
+                            judged.push(judgement);
+                        }
+                    }
+                });
+            }
+        });
+        let judged = judged.into_inner().unwrap_or_default();
+        print!("{}", confusion(&judged));
+        let missed = judged.iter().filter(|judgement| !judgement.misses.is_empty()).count();
+        println!("{} cells, {missed} with a miss", judged.len());
+        Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    fn cells(&self, binary: &std::path::Path) -> Result<Vec<Cell>> {
+        let mut command = Command::new(binary);
+        let text = shell::output(command.args(["lab", "scenarios", "--json"]))?;
+        let listed: Value = serde_json::from_str(&text).context("the list of scenarios")?;
+        let all = listed["scenarios"].as_array().cloned().unwrap_or_default();
+        let name = |scenario: &Value| scenario["name"].as_str().unwrap_or_default().to_owned();
+        if let Some(unknown) =
+            self.scenarios.iter().find(|asked| !all.iter().any(|known| name(known) == **asked))
+        {
+            bail!("there is no scenario {unknown:?}: see `shakedown lab scenarios`");
+        }
+        let mut cells = Vec::new();
+        for scenario in all {
+            let name = name(&scenario);
+            if !self.scenarios.is_empty() && !self.scenarios.contains(&name) {
+                continue;
+            }
+            let first = scenario["seed"].as_u64().unwrap_or_default();
+            for seed in first..first + self.seeds {
+                let mut scenario = scenario.clone();
+                scenario["seed"] = seed.into();
+                cells.push(Cell { name: name.clone(), seed, scenario });
+            }
+        }
+        Ok(cells)
+    }
+}
+
+/// How often which cause was found where another one was true.
+fn confusion(judged: &[Judgement]) -> String {
+    let mut counts: BTreeMap<(&str, &str), u32> = BTreeMap::new();
+    for (expected, found) in judged.iter().flat_map(|judgement| &judgement.roots) {
+        *counts.entry((expected, found)).or_default() += 1;
+    }
+    let mut text = format!("\n{:<28} {:<28} {:>5}\n", "true root", "found root", "cells");
+    for ((expected, found), count) in counts {
+        let mark = if expected == found { "" } else { "  <- wrong" };
+        text.push_str(&format!("{expected:<28} {found:<28} {count:>5}{mark}\n"));
+    }
+    text.push('\n');
+    text
+}
