@@ -166,7 +166,11 @@ async fn migrate(app: &App, connector: &Connector) {
         client.query_one(tables, &[]).await.map(drop).map_err(|error| connector.failed(&error))
     };
     const MODULE: &str = "netra_backend.app.startup_module";
-    if let Err(error) = checked.await {
+    let checked: Result<(), DatabaseError> = checked.await;
+    if checked.is_ok() {
+        app.log.info(MODULE, "Migrations are up to date");
+    }
+    if let Err(error) = checked {
         let error = error.psycopg2(connector.place());
         app.log.error(MODULE, &format!("Failed to run migrations: {error}"));
         app.log.warning(MODULE, "Continuing without migrations");
