@@ -217,6 +217,10 @@ pub(crate) struct RunArgs {
     #[arg(long, help_heading = "Safety")]
     pub(crate) require_healthy: bool,
 
+    /// Send no message to the application: the golden path ends once a session stands
+    #[arg(long, help_heading = "Safety")]
+    pub(crate) no_real_llm: bool,
+
     /// The lab's scenario; `shakedown lab scenarios` lists them
     #[arg(long, value_name = "NAME|PATH", help_heading = "Lab")]
     pub(crate) scenario: Option<String>,

@@ -22,8 +22,7 @@ const SIMULATION: &str =
 const NO_SOURCE: &str = "needs the connector's own metrics, which only Google's API has; this version \
                          does not read it";
 const PHASE_3: &str = "belongs to run phase 3 (start-up), which has no probes in this version";
-const PHASE_4: &str =
-    "belongs to run phase 4 (business impact), which has no probes in this version";
+const PHASE_4: &str = "a part of another name's question: run phase 4 answers it there";
 
 /// Every test name in circulation around the strategy.
 pub(crate) const TESTS: &[TestClass] = &[

@@ -140,11 +140,6 @@ fn flag_notes(args: &RunArgs) -> Vec<String> {
     note(args.no_docker, "--no-docker changes nothing: nothing here uses docker");
     note(args.real_services, "--real-services changes nothing: probes always use real services");
     note(args.tb.is_some(), "--tb changes nothing: there are no tracebacks here");
-    note(
-        args.business_impact_analysis,
-        "--business-impact-analysis adds nothing in this version: availability is measured by run \
-         phase 4, which has no probes yet",
-    );
     notes
 }
 
