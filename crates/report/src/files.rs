@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::clean::{CleanDiagnosis, CleanRecord};
-use crate::{diagnosis_json, html, json, junit, markdown, strategy_metrics};
+use crate::{diagnosis_json, html, json, junit, markdown, metric_summaries, strategy_metrics};
 
 /// A file that could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -16,9 +16,9 @@ pub struct FileError {
 }
 
 /// Writes every report into the session's directory `dir`, which must exist: the record
-/// (`test_execution_log.json`), the strategy's metric files, `diagnosis.json`, `junit.xml`,
-/// `report.html` and `summary.md`, readable for nobody else (0600). Returns their paths. Files of an earlier call are
-/// replaced.
+/// (`test_execution_log.json`), the strategy's metric files, every metric summed up
+/// (`metric_summaries.json`), `diagnosis.json`, `junit.xml`, `report.html` and `summary.md`, readable for
+/// nobody else (0600). Returns their paths. Files of an earlier call are replaced.
 ///
 /// # Errors
 ///
@@ -28,10 +28,11 @@ pub fn write_files(
     diagnosis: &CleanDiagnosis,
     dir: &Path,
 ) -> Result<Vec<PathBuf>, FileError> {
-    let files: [(&str, String); 7] = [
+    let files: [(&str, String); 8] = [
         ("test_execution_log.json", json(record)),
         ("vpc_connector_metrics.json", strategy_metrics(record, "vpc")),
         ("cloud_sql_operations.json", strategy_metrics(record, "cloudsql")),
+        ("metric_summaries.json", metric_summaries(record)),
         ("diagnosis.json", diagnosis_json(diagnosis)),
         ("junit.xml", junit(record)),
         ("report.html", html(record)),

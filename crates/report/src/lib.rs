@@ -8,6 +8,7 @@
 //! | function | for |
 //! |---|---|
 //! | [`human`] | a person at a terminal; ten seconds, or everything with [`Style::detail`] |
+//! | [`impact`] | a person who asks what an outage costs |
 //! | [`json`] | tools: the whole record, schema `shakedown.run/1` |
 //! | [`junit`] | CI |
 //! | [`markdown`], [`html`] | people later |
@@ -21,6 +22,7 @@ mod diagnosis;
 mod files;
 mod html;
 mod human;
+mod impact;
 mod junit;
 mod live;
 mod markdown;
@@ -33,11 +35,12 @@ pub use diagnosis::{conclusion, diagnosis, explanation};
 pub use files::{FileError, write_files};
 pub use html::html;
 pub use human::{Style, human};
+pub use impact::impact;
 pub use junit::junit;
 pub use live::Live;
 pub use markdown::markdown;
-pub use metrics::strategy_metrics;
-pub use stats::{SeriesStats, Spread, series_stats};
+pub use metrics::{metric_summaries, strategy_metrics};
+pub use stats::{SeriesStats, Spread, StagedStats, series_stats, staged_stats};
 pub use words::{Overall, overall};
 
 /// The whole record as one JSON document, schema `shakedown.run/1`, indented, ending in a newline.

@@ -7,7 +7,7 @@ use shakedown_core::monitor::Reading;
 use shakedown_core::units::Provenance;
 
 use crate::clean::CleanRecord;
-use crate::stats::series_name;
+use crate::stats::{StagedStats, series_name, staged_stats};
 
 /// One moment.
 #[derive(Serialize)]
@@ -72,6 +72,22 @@ pub fn strategy_metrics(record: &CleanRecord, domain: &str) -> String {
     }
     moments.sort_by(|a, b| a.timestamp.total_cmp(&b.timestamp));
     let mut text = serde_json::to_string_pretty(&moments)
+        .expect("numbers and strings of a record that has been through JSON already");
+    text.push('\n');
+    text
+}
+
+/// Every metric summed up over the whole run and over its stages, as one JSON document, schema
+/// `shakedown.metrics/1`: `{schema, series: [{whole, stages: [[stage, stats]]}]}`, stats being name,
+/// unit, provenance, count, unavailable, gaps, last_reason and spread (min, median, p95, max).
+pub fn metric_summaries(record: &CleanRecord) -> String {
+    #[derive(Serialize)]
+    struct Summaries {
+        schema: &'static str,
+        series: Vec<StagedStats>,
+    }
+    let summaries = Summaries { schema: "shakedown.metrics/1", series: staged_stats(record) };
+    let mut text = serde_json::to_string_pretty(&summaries)
         .expect("numbers and strings of a record that has been through JSON already");
     text.push('\n');
     text

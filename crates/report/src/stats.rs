@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
+use shakedown_core::clock::Timestamp;
 use shakedown_core::monitor::Reading;
 use shakedown_core::record::{RunRecord, StampedSample};
 use shakedown_core::units::Provenance;
 
-/// One series of a metric over a run.
-#[derive(Clone, Debug, PartialEq)]
+/// One series of a metric over a run, or over one stage of it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SeriesStats {
     /// The metric, with its labels: `cloudsql.connections{state=idle}`.
     pub name: String,
@@ -19,6 +21,9 @@ pub struct SeriesStats {
     pub count: usize,
     /// How many times the value was unavailable.
     pub unavailable: usize,
+    /// How many stretches had no value: unavailable in a row, or a pause between two samples of more
+    /// than twice the usual one (the median).
+    pub gaps: usize,
     /// Why it was unavailable the last time.
     pub last_reason: Option<String>,
     /// Smallest, median, 95th percentile and largest value; `None` without any.
@@ -26,7 +31,7 @@ pub struct SeriesStats {
 }
 
 /// How values lie.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Spread {
     /// The smallest.
     pub min: f64,
@@ -41,6 +46,72 @@ pub struct Spread {
 /// Every series of `record`, by name.
 pub fn series_stats(record: &RunRecord) -> Vec<SeriesStats> {
     series(record).into_iter().map(|(name, samples)| stats(name, &samples)).collect()
+}
+
+/// A series over the stages of a run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StagedStats {
+    /// Over the whole run.
+    pub whole: SeriesStats,
+    /// `before` the first phase, `phase 1` .. `phase 4`, `between` phases, `after` the last one; only
+    /// those with samples, in the order in which they began.
+    pub stages: Vec<(String, SeriesStats)>,
+}
+
+/// Every series of `record`, by name, summed up before, in each phase, between and after them.
+pub fn staged_stats(record: &RunRecord) -> Vec<StagedStats> {
+    let in_phases = record.samples.iter().filter(|stamped| stamped.phase.is_some());
+    let times: Vec<Timestamp> = in_phases.map(|stamped| stamped.sample.taken_at).collect();
+    let bounds = times.iter().min().copied().zip(times.iter().max().copied());
+    let staged = series(record).into_iter().map(|(name, samples)| {
+        let mut stages: Vec<(String, Vec<&StampedSample>)> = Vec::new();
+        for stamped in &samples {
+            let stage = stage(stamped, bounds);
+            match stages.iter_mut().find(|(known, _)| *known == stage) {
+                Some((_, of_stage)) => of_stage.push(stamped),
+                None => stages.push((stage, vec![stamped])),
+            }
+        }
+        let of = |(stage, samples): (String, Vec<&StampedSample>)| {
+            (stage, stats(name.clone(), &samples))
+        };
+        StagedStats {
+            whole: stats(name.clone(), &samples),
+            stages: stages.into_iter().map(of).collect(),
+        }
+    });
+    staged.collect()
+}
+
+fn stage(stamped: &StampedSample, phases: Option<(Timestamp, Timestamp)>) -> String {
+    let at = stamped.sample.taken_at;
+    match (stamped.phase, phases) {
+        (Some(phase), _) => phase.to_string(),
+        (None, Some((first, _))) if at > first => match phases {
+            Some((_, last)) if at < last => "between".to_owned(),
+            _ => "after".to_owned(),
+        },
+        (None, _) => "before".to_owned(),
+    }
+}
+
+/// Stretches without a value.
+fn gaps(samples: &[&StampedSample]) -> usize {
+    let has = |stamped: &&&StampedSample| matches!(stamped.sample.value, Reading::Value(_));
+    let unavailable = samples
+        .iter()
+        .enumerate()
+        .filter(|(index, stamped)| !has(stamped) && (*index == 0 || has(&&samples[index - 1])))
+        .count();
+    let at = |stamped: &&StampedSample| stamped.sample.taken_at.as_millisecond();
+    let mut pauses: Vec<i64> = samples.windows(2).map(|pair| at(&pair[1]) - at(&pair[0])).collect();
+    pauses.sort_unstable();
+    // With fewer there is no usual pause.
+    if pauses.len() < 3 {
+        return unavailable;
+    }
+    let usual = pauses[(pauses.len() - 1) / 2].max(1);
+    unavailable + pauses.iter().filter(|pause| **pause > 2 * usual).count()
 }
 
 /// The samples of every series, by name, in the order they were taken.
@@ -91,6 +162,7 @@ pub(crate) fn stats(name: String, samples: &[&StampedSample]) -> SeriesStats {
         provenance: last.map_or(Provenance::Measured, |sample| sample.provenance),
         count: values.len(),
         unavailable: samples.len() - values.len(),
+        gaps: gaps(samples),
         last_reason,
         spread,
     }

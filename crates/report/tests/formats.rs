@@ -7,7 +7,8 @@ use std::path::Path;
 use common::{CANARY, clean, lines, record, redactor};
 use shakedown_core::record::RunRecord;
 use shakedown_report::{
-    Live, Style, html, human, json, junit, markdown, strategy_metrics, write_files,
+    Live, Style, html, human, impact, json, junit, markdown, metric_summaries, staged_stats,
+    strategy_metrics, write_files,
 };
 
 fn terminal(detail: bool, width: usize) -> String {
@@ -63,6 +64,39 @@ fn strategy_files() {
     assert_eq!(strategy_metrics(&clean(&record()), "smd"), "[]\n");
 }
 
+#[test]
+fn metrics_are_summed_up_stage_by_stage() {
+    let record = clean(&record());
+    let staged = staged_stats(&record);
+    assert!(!staged.is_empty());
+    for series in &staged {
+        let count: usize = series.stages.iter().map(|(_, stats)| stats.count).sum();
+        assert_eq!(count, series.whole.count, "{}: every value in one stage", series.whole.name);
+    }
+    let stages = |name: &str| -> Vec<String> {
+        let series = staged.iter().find(|series| series.whole.name == name);
+        series
+            .map(|s| s.stages.iter().map(|(stage, _)| stage.clone()).collect())
+            .unwrap_or_default()
+    };
+    let all: std::collections::BTreeSet<_> =
+        staged.iter().flat_map(|series| stages(&series.whole.name)).collect();
+    assert!(
+        all.contains("before") && all.iter().any(|stage| stage.starts_with("phase")),
+        "{all:?}"
+    );
+}
+
+#[test]
+fn impact_without_the_probe_says_that_nothing_was_measured() {
+    let text = impact(&clean(&record()));
+    assert!(
+        text.contains("not measured: goldenpath.offline-impact did not come to an outcome"),
+        "{text}"
+    );
+    assert!(!text.contains("USD"), "{text}");
+}
+
 /// Every output there is, by name.
 fn outputs() -> Vec<(&'static str, String)> {
     let record = clean(&record());
@@ -76,6 +110,8 @@ fn outputs() -> Vec<(&'static str, String)> {
         ("markdown", markdown(&record)),
         ("html", html(&record)),
         ("metrics", strategy_metrics(&record, "cloudsql")),
+        ("summaries", metric_summaries(&record)),
+        ("impact", impact(&record)),
     ]
 }
 

@@ -4,7 +4,7 @@ use shakedown_core::record::ProbeRecord;
 
 use super::{INDENT, Page};
 use crate::clean::CleanRecord;
-use crate::stats::series_stats;
+use crate::stats::{SeriesStats, StagedStats, staged_stats};
 use crate::words::{self, Tone};
 
 pub(super) fn before(page: &mut Page, record: &CleanRecord) {
@@ -93,30 +93,42 @@ pub(super) fn after(page: &mut Page, record: &CleanRecord) {
             }
         }
     }
-    let stats = series_stats(record);
+    let stats = staged_stats(record);
     if stats.is_empty() {
         return;
     }
     page.title("Samples");
-    for series in stats {
-        let mut text = format!("{} [{}, {}]", series.name, series.unit, series.provenance);
-        match series.spread {
-            Some(spread) => {
-                let number = words::number;
-                text.push_str(&format!(
-                    ": n {}, min {}, median {}, p95 {}, max {}",
-                    series.count,
-                    number(spread.min),
-                    number(spread.median),
-                    number(spread.p95),
-                    number(spread.max)
-                ));
-            }
-            None => text.push_str(": no value"),
+    for StagedStats { whole, stages } in stats {
+        let text = format!("{} [{}, {}]", whole.name, whole.unit, whole.provenance);
+        page.line("  ", &words::brief(&format!("{text}: {}", in_numbers(&whole))));
+        // Of a series without a value there is nothing to tell stage by stage.
+        for (stage, stats) in stages.iter().filter(|_| whole.spread.is_some() && stages.len() > 1) {
+            let stats = SeriesStats { last_reason: None, ..stats.clone() };
+            page.line("    ", &format!("{stage}: {}", in_numbers(&stats)));
         }
-        if let Some(why) = &series.last_reason {
-            text.push_str(&format!("; {} unavailable ({why})", series.unavailable));
-        }
-        page.line("  ", &words::brief(&text));
     }
+}
+
+fn in_numbers(series: &SeriesStats) -> String {
+    let mut text = match series.spread {
+        Some(spread) => {
+            let number = words::number;
+            format!(
+                "n {}, min {}, median {}, p95 {}, max {}",
+                series.count,
+                number(spread.min),
+                number(spread.median),
+                number(spread.p95),
+                number(spread.max)
+            )
+        }
+        None => "no value".to_owned(),
+    };
+    if series.gaps > 0 && series.spread.is_some() {
+        text.push_str(&format!(", {} gaps", series.gaps));
+    }
+    if let Some(why) = &series.last_reason {
+        text.push_str(&format!("; {} unavailable ({why})", series.unavailable));
+    }
+    text
 }
