@@ -68,7 +68,26 @@ impl TlsPeer {
 ///
 /// When dropped, the socket closes and the lease lingers.
 pub async fn tcp(ctx: &ProbeCtx, lease: Lease, host: &str, port: u16) -> Climb<TcpPeer> {
-    let mut ladder = Ladder::new(ctx, Duration::MAX);
+    tcp_within(ctx, lease, host, port, Duration::MAX).await
+}
+
+/// As [`tcp`], within `limit` when that is less.
+///
+/// # Errors
+///
+/// As [`tcp`].
+///
+/// # Cancel safety
+///
+/// As [`tcp`].
+pub async fn tcp_within(
+    ctx: &ProbeCtx,
+    lease: Lease,
+    host: &str,
+    port: u16,
+    limit: Duration,
+) -> Climb<TcpPeer> {
+    let mut ladder = Ladder::new(ctx, limit);
     match dial(&mut ladder, &lease, host, port).await {
         Ok((stream, address)) => ladder.end(Ok(TcpPeer { address, stream, lease })),
         Err(fault) => give_up(ladder, lease, fault),
