@@ -9,6 +9,8 @@
 
 pub mod causes;
 pub mod classify;
+#[cfg(feature = "live")]
+pub mod monitor;
 pub mod path;
 #[cfg(feature = "live")]
 pub mod probes;

@@ -9,7 +9,7 @@ mod scaling_delay;
 mod service_endpoints;
 mod stage;
 mod step;
-mod target;
+pub(crate) mod target;
 mod throughput;
 
 pub use connector_capacity::{ConnectorCapacity, ConnectorCapacityConfig};
