@@ -25,11 +25,11 @@ use crate::output;
 pub(crate) fn dispatch(args: Args) -> Result<u8> {
     match args.command {
         Command::List(args) => list::list(&args, &registry()?),
-        Command::Plan(args) => plan::plan(&args, &registry()?),
+        Command::Plan(args) => plan::plan(&args.completed(), &registry()?),
         Command::Doctor(args) => doctor::doctor(&args, &registry()?),
         Command::Analyze(args) => analyze::analyze(&args, &registry()?),
         Command::Signature(args) => signature::signature(&args.command),
-        Command::Run(args) => run::run(args, &registry()?),
+        Command::Run(args) => run::run(args.completed(), &registry()?),
         #[cfg(feature = "lab")]
         Command::Lab(args) => lab::lab(&args.command, &registry()?),
         #[cfg(feature = "lab")]

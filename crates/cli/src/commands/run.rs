@@ -179,8 +179,11 @@ fn report(
         OutputFormat::Junit => shakedown_report::junit(&record),
         OutputFormat::Human | OutputFormat::Detailed => {
             let style = output::style(args.is_detailed());
+            let human = shakedown_report::human(&record, &style, Some(dir));
+            let asked = args.business_impact_analysis;
+            let impact = asked.then(|| shakedown_report::impact(&record)).unwrap_or_default();
             let conclusion = shakedown_report::conclusion(&diagnosis, &style);
-            format!("{}\n{conclusion}", shakedown_report::human(&record, &style, Some(dir)))
+            format!("{human}{impact}\n{conclusion}")
         }
     });
     Ok(code)
@@ -262,6 +265,14 @@ fn title(phase: RunPhase) -> String {
 }
 
 impl RunArgs {
+    /// With what its flags mean for the environment.
+    pub(crate) fn completed(mut self) -> Self {
+        if self.no_real_llm {
+            self.environment.overrides.push("goldenpath.send_message=false".to_owned());
+        }
+        self
+    }
+
     /// Whether standard output is a document for a program.
     fn is_document(&self) -> bool {
         matches!(self.output_format, OutputFormat::Json | OutputFormat::Junit)
