@@ -234,6 +234,7 @@ fn all_files_are_written_and_nobody_else_reads_them() {
             "test_execution_log.json",
             "vpc_connector_metrics.json",
             "cloud_sql_operations.json",
+            "metric_summaries.json",
             "diagnosis.json",
             "junit.xml",
             "report.html",

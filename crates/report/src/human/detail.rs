@@ -125,7 +125,7 @@ fn in_numbers(series: &SeriesStats) -> String {
         None => "no value".to_owned(),
     };
     if series.gaps > 0 && series.spread.is_some() {
-        text.push_str(&format!(", {} gaps", series.gaps));
+        text.push_str(&format!(", gaps {}", series.gaps));
     }
     if let Some(why) = &series.last_reason {
         text.push_str(&format!("; {} unavailable ({why})", series.unavailable));
