@@ -28,6 +28,19 @@ fn supervisor() {
     runtime.shutdown_background();
 }
 
+/// Not a test: the application of the labs here.
+#[test]
+#[ignore = "started by the labs of this file, with its configuration in the environment"]
+#[expect(clippy::disallowed_methods, reason = "it stands for a program")]
+fn backend() {
+    if std::env::var_os("LAB_JWT_SECRET").is_none() {
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let code = runtime.block_on(shakedown_lab::backend(std::env::vars(), std::io::stdout()));
+    std::process::exit(code.into());
+}
+
 /// A running lab, and one run against it.
 struct Staging {
     lab: Lab,
@@ -46,12 +59,14 @@ async fn staging(faults: &str, tables: &str) -> Staging {
     let tmp = tempfile::Builder::new().prefix("g").rand_bytes(5).tempdir_in("/tmp").unwrap();
     std::fs::set_permissions(tmp.path(), PermissionsExt::from_mode(0o755)).unwrap();
     let programs = ServerPrograms::find(None, std::env::var_os("PATH").as_deref()).unwrap();
-    let supervise = ["--ignored", "--exact", "supervisor", "--nocapture"];
+    let entry = |name: &str| ["--ignored", "--exact", name, "--nocapture"].map(Into::into).to_vec();
     let options = LabOptions {
         tmp: tmp.path().into(),
         scenario,
         time_scale: TimeScale::new(10).unwrap(),
-        supervise_args: supervise.map(Into::into).to_vec(),
+        supervise_args: entry("supervisor"),
+        backend_args: entry("backend"),
+        application: true,
         ..LabOptions::new(std::env::current_exe().unwrap(), programs)
     };
     let lab = Lab::start(&options).await.unwrap();

@@ -20,8 +20,10 @@ use tempfile::TempDir;
 /// The scale of every lab here: the strategy's 30 s become 3 s.
 pub(crate) const SCALE: u32 = 10;
 
-/// What the lab starts this very program with, to supervise its server: see `supervisor`.
-const SUPERVISE: [&str; 4] = ["--ignored", "--exact", "supervisor", "--nocapture"];
+/// What the lab starts this very program with: see `supervisor` and `backend`.
+fn entry(name: &str) -> Vec<std::ffi::OsString> {
+    ["--ignored", "--exact", name, "--nocapture"].map(Into::into).to_vec()
+}
 
 /// The body of the ignored test `supervisor`: the process between a lab and its server.
 pub(crate) fn supervise() {
@@ -34,6 +36,17 @@ pub(crate) fn supervise() {
     runtime.shutdown_background();
 }
 
+/// The body of the ignored test `backend`: the lab's application.
+#[expect(clippy::disallowed_methods, reason = "it stands for a program")]
+pub(crate) fn be_the_backend() {
+    if std::env::var_os("LAB_JWT_SECRET").is_none() {
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let code = runtime.block_on(shakedown_lab::backend(std::env::vars(), std::io::stdout()));
+    std::process::exit(code.into());
+}
+
 /// A running lab with the environment a run would load for it.
 pub(crate) struct Staging {
     pub(crate) lab: Lab,
@@ -42,8 +55,14 @@ pub(crate) struct Staging {
     _tmp: TempDir,
 }
 
-/// The built-in scenario of that name, or a scenario's TOML without its name.
+/// The built-in scenario of that name, or a scenario's TOML without its name; without the application,
+/// whose connections would be counted.
 pub(crate) async fn staging(scenario: &str) -> Staging {
+    staging_with(scenario, false).await
+}
+
+/// As [`staging`], with the application if asked for.
+pub(crate) async fn staging_with(scenario: &str, application: bool) -> Staging {
     let scenario = match Scenario::find(scenario) {
         Ok(built_in) => built_in,
         Err(_) => {
@@ -58,7 +77,9 @@ pub(crate) async fn staging(scenario: &str) -> Staging {
         tmp: tmp.path().into(),
         scenario,
         time_scale: TimeScale::new(SCALE).unwrap(),
-        supervise_args: SUPERVISE.map(Into::into).to_vec(),
+        supervise_args: entry("supervisor"),
+        backend_args: entry("backend"),
+        application,
         ..LabOptions::new(std::env::current_exe().unwrap(), programs)
     };
     let lab = Lab::start(&options).await.unwrap();
