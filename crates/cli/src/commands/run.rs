@@ -180,8 +180,10 @@ fn report(
         OutputFormat::Human | OutputFormat::Detailed => {
             let style = output::style(args.is_detailed());
             let human = shakedown_report::human(&record, &style, Some(dir));
-            let asked = args.business_impact_analysis;
-            let impact = asked.then(|| shakedown_report::impact(&record)).unwrap_or_default();
+            let impact = match args.business_impact_analysis {
+                true => shakedown_report::impact(&record),
+                false => String::new(),
+            };
             let conclusion = shakedown_report::conclusion(&diagnosis, &style);
             format!("{human}{impact}\n{conclusion}")
         }

@@ -111,7 +111,7 @@ impl Auth {
             "/auth/login" | "/auth/refresh" | "/auth/validate" => {
                 let named = match self.service(&head.headers) {
                     Ok(named) => named,
-                    Err(answer) => return answer,
+                    Err(words) => return detail(StatusCode::FORBIDDEN, words),
                 };
                 let body = Limited::new(body, MOST_BYTES).collect().await;
                 let Ok(body) = body.map(http_body_util::Collected::to_bytes) else {
@@ -129,7 +129,7 @@ impl Auth {
     }
 
     /// Whether a service named itself, rightly.
-    fn service(&self, headers: &HeaderMap) -> Result<bool, Answer> {
+    fn service(&self, headers: &HeaderMap) -> Result<bool, &'static str> {
         let is = |name: &str, secret: &SecretString| {
             headers.get(name).map(|value| value.as_bytes() == secret.expose_secret().as_bytes())
         };
@@ -138,8 +138,8 @@ impl Auth {
         match (id, secret) {
             (None, None) => Ok(false),
             (Some(true), Some(true)) => Ok(true),
-            (Some(false), _) => Err(detail(StatusCode::FORBIDDEN, "Service ID mismatch")),
-            _ => Err(detail(StatusCode::FORBIDDEN, "Invalid service secret")),
+            (Some(false), _) => Err("Service ID mismatch"),
+            _ => Err("Invalid service secret"),
         }
     }
 

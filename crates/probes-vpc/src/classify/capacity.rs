@@ -68,12 +68,12 @@ pub(super) fn at_its_limit(case: &Case<'_>, full: Vec<Observation>) -> Claim {
 /// Connects across the connector were unanswered and then quick again: as when a connector scales
 /// out, and as when egress comes up late. Its number of instances would tell.
 pub(super) fn recovered(case: &Case<'_>) -> Option<Claim> {
-    let facts = case.facts.iter().filter(|(_, fact)| {
+    let mut facts = case.facts.iter().filter(|(_, fact)| {
         fact.fact.as_str() == LATENCY_STEP
             && fact.get("crosses_connector") == "yes"
             && fact.get("recovered") == "yes"
     });
-    let (observation, fact) = facts.last()?;
+    let (observation, fact) = facts.next_back()?;
     let claimed = Claimed::Cause(VPC_CONNECTOR_CAPACITY);
     let mut claim = Claim::new(claimed, case.service, ClaimStatus::Undetermined);
     claim.confidence = 0.5;
