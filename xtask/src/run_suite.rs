@@ -51,7 +51,6 @@ impl RunSuite {
             );
             binary = shell::build_shakedown(&["--features", "download-postgres"])
                 .with_context(|| remedy.clone())?;
-            eprintln!("If the download fails: {remedy}");
         }
         let mut command = Command::new(binary);
         command.current_dir(shell::root()).args(["run", "--env", "lab"]);
