@@ -8,6 +8,7 @@ use shakedown_core::classify::FailureClassifier;
 use shakedown_core::diagnosis::{Diagnosis, SCHEMA};
 use shakedown_core::record::RunRecord;
 use shakedown_core::signal::LogSignal;
+use shakedown_core::startup::Markers;
 use shakedown_core::{Evidence, Observation, StartupConfig};
 
 use crate::coverage::{Coverage, Held};
@@ -17,7 +18,6 @@ use crate::facts;
 use crate::read::{FileReport, Format, Input, ReadError, ReadOptions, ReadReport, read};
 use crate::run::{self, RunError, read_run_dir};
 use crate::signals::{PatternError, Search};
-use crate::startup::Markers;
 use crate::store::{Collected, Collector};
 
 /// Why there is no diagnosis.
@@ -67,7 +67,7 @@ pub struct Diagnosed {
 
 impl Reasoning<'_> {
     fn search(&self) -> Result<Arc<Search>, PatternError> {
-        let markers = Markers::new(self.startup)?;
+        let markers = Markers::new(self.startup).map_err(PatternError::from)?;
         Ok(Arc::new(Search::new(self.signals.iter().copied(), markers)?))
     }
 }

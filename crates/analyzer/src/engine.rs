@@ -387,7 +387,7 @@ fn line(observation: &Observation) -> Option<EvidenceLine> {
                 })
                 .collect();
             let quote = format!("{} {}", change.method, fields.join("; "));
-            Some(line("audit log", &crate::signals::quotable(&quote)))
+            Some(line("audit log", &shakedown_core::redact::quotable(&quote)))
         }
         Body::Sample(sample) => {
             Some(line("monitor", &format!("{} {:?} {}", sample.metric, sample.value, sample.unit)))

@@ -15,7 +15,6 @@ pub mod run;
 pub mod severity;
 pub mod signals;
 pub mod signature;
-pub mod startup;
 pub mod store;
 pub mod template;
 

@@ -6,9 +6,9 @@ use std::borrow::Cow;
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use regex::Regex;
 use shakedown_core::signal::{Emitter, LogSignal};
+use shakedown_core::startup::{Marker, MarkerError, Markers, line_at};
 
 use crate::entry::{Entry, LogName, Origin, Severity};
-use crate::startup::{Marker, Markers};
 
 /// Words with which a line says that its application goes on without.
 const TOLERANT: [&str; 16] = [
@@ -41,23 +41,16 @@ pub enum PatternError {
     /// No regular expression.
     #[error("`{of}`: the pattern `{pattern}` is no regular expression")]
     Pattern {
-        /// The signal or the key of the start-up table.
+        /// The signal.
         of: String,
         /// The pattern.
         pattern: String,
         /// Why.
         source: regex::Error,
     },
-    /// A marker that every line might match.
-    #[error(
-        "`{of}`: the pattern `{pattern}` needs a plain text of at least six bytes outside its groups"
-    )]
-    NoLiteral {
-        /// The key of the start-up table.
-        of: String,
-        /// The pattern.
-        pattern: String,
-    },
+    /// A marker of the start-up table.
+    #[error(transparent)]
+    Marker(#[from] MarkerError),
     /// The literals do not fit one automaton.
     #[error("the signals' literals do not fit one automaton")]
     Automaton(#[from] aho_corasick::BuildError),
@@ -290,13 +283,6 @@ impl Search {
     }
 }
 
-/// The line of `message` that holds the byte `at`, trimmed.
-pub(crate) fn line_at(message: &str, at: usize) -> &str {
-    let start = message[..at].rfind('\n').map_or(0, |n| n + 1);
-    let end = message[at..].find('\n').map_or(message.len(), |n| at + n);
-    message[start..end].trim()
-}
-
 /// The line that holds the byte `at`, with the exception's own line where it only names a frame.
 fn telling_line(message: &str, at: usize) -> Cow<'_, str> {
     let line = line_at(message, at);
@@ -312,23 +298,4 @@ fn telling_line(message: &str, at: usize) -> Cow<'_, str> {
         }
         _ => Cow::Borrowed(line),
     }
-}
-
-/// `text` fit to be quoted: redacted, sanitized, at most 300 bytes of it.
-pub(crate) fn quotable(text: &str) -> String {
-    const LONGEST: usize = 300;
-    let mut end = text.len().min(LONGEST * 2);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    let redacted = shakedown_core::Redactor::default();
-    let redacted = redacted.redact(&text[..end]);
-    let clean: Cow<'_, str> = shakedown_core::redact::sanitize(&redacted);
-    let mut end = clean.len().min(LONGEST);
-    while !clean.is_char_boundary(end) {
-        end -= 1;
-    }
-    let cut = end < clean.len() || text.len() > LONGEST * 2;
-    let clean = clean[..end].replace(['\n', '\t'], " ");
-    if cut { format!("{}…", clean.trim()) } else { clean.trim().to_owned() }
 }

@@ -13,14 +13,15 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use shakedown_core::attempt::{Held, Quote, RequestKind, Tally, Traffic};
+use shakedown_core::redact::quotable;
+use shakedown_core::startup::{Sign, Timeline};
 
 use crate::entry::{Entry, EntrySink, FileId, LogName, Origin, PayloadKind, Severity};
 use crate::read::audit::Audit;
-use crate::signals::{Search, quotable};
-use crate::startup::{Role, Sign, Timeline};
+use crate::signals::Search;
 
 pub use line::{Bounded, Line, source};
-use line::{Counted, line_of, request_kind, says_timeout};
+use line::{Counted, line_of, request_kind};
 
 /// First and last lines kept per service, instance and signal.
 const KEEP: usize = 6;
@@ -258,15 +259,7 @@ impl Service {
         if entry.origin == Origin::Log {
             for mark in &found.marks {
                 let line = line_of(entry, mark.line);
-                let sign = Sign {
-                    at: entry.time,
-                    order: line.order,
-                    role: mark.role,
-                    phase: mark.phase.clone(),
-                    number: mark.number,
-                    quote: Quote { at: entry.time, source: String::new(), text: line.text.clone() },
-                    timeout: mark.role >= Role::ClaimedTimeout && says_timeout(mark.line),
-                };
+                let sign = Sign::of(mark, entry.time, line.order, line.text.clone());
                 instance.signs.push(SignKey(sign, line));
             }
             if instance.signs.len() >= SIGNS * 8 {

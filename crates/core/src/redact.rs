@@ -162,6 +162,20 @@ fn percent(text: &str, plain: impl Fn(u8) -> bool, upper: bool) -> String {
     out
 }
 
+/// `text` of strangers fit to be quoted on one line: redacted by shape, sanitized, at most 300 bytes
+/// of it.
+pub fn quotable(text: &str) -> String {
+    const LONGEST: usize = 300;
+    let end = text.floor_char_boundary(LONGEST * 2);
+    let redacted = Redactor::default();
+    let redacted = redacted.redact(&text[..end]);
+    let clean: Cow<'_, str> = sanitize(&redacted);
+    let end = clean.floor_char_boundary(LONGEST);
+    let cut = end < clean.len() || text.len() > LONGEST * 2;
+    let clean = clean[..end].replace(['\n', '\t'], " ");
+    if cut { format!("{}\u{2026}", clean.trim()) } else { clean.trim().to_owned() }
+}
+
 /// Shows control characters as escapes, so that bytes of strangers cannot drive a terminal.
 /// Newlines and tabs stay; direction overrides and other invisible controls do not.
 pub fn sanitize(text: &str) -> Cow<'_, str> {

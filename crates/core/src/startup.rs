@@ -1,11 +1,19 @@
-//! How an application's start-up shows in its log: the shape of the table `[startup]`.
+//! How an application's start-up shows in its log: the shape of the table `[startup]`, and from marker
+//! lines to attempts to start.
 //!
 //! The table itself, with its defaults, belongs to the crate of the start-up phase; whoever
-//! reconstructs start-ups takes this shape, so that another team's application needs TOML, not code.
+//! reconstructs start-ups, from saved logs or from a process that runs, takes this shape and the same
+//! reconstruction, so that another team's application needs TOML, not code.
+
+mod attempts;
+mod markers;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+pub use attempts::{Sign, Timeline};
+pub use markers::{Marker, MarkerError, Markers, Role, line_at};
 
 /// The phases of a start-up, the lines that mark them, and the limits inside them.
 ///

@@ -2,10 +2,10 @@
 
 use jiff::Timestamp;
 use shakedown_core::attempt::RequestKind;
+use shakedown_core::redact::quotable;
 
 use super::SourceName;
 use crate::entry::{ClockSource, Entry, FileId, Severity};
-use crate::signals::quotable;
 
 /// A line that states a fact.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -119,12 +119,6 @@ pub(super) fn line_of(entry: &Entry<'_>, text: &str) -> Line {
         captured: Vec::new(),
         tolerated: false,
     }
-}
-
-/// Whether a line calls what happened a timeout.
-pub(super) fn says_timeout(line: &str) -> bool {
-    let line = line.to_ascii_lowercase();
-    line.contains("timeout") || line.contains("timed out") || line.contains("deadline exceeded")
 }
 
 /// What a path asks for, by its segments.

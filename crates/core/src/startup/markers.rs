@@ -1,9 +1,34 @@
 //! Which lines mark a start-up: those every server and Cloud Run write, and the configured ones.
 
 use regex::Regex;
-use shakedown_core::StartupConfig;
 
-use crate::signals::PatternError;
+use super::StartupConfig;
+
+/// A marker of the table `[startup]` that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MarkerError {
+    /// No regular expression.
+    #[error("`{of}`: the pattern `{pattern}` is no regular expression")]
+    Pattern {
+        /// The key of the start-up table.
+        of: String,
+        /// The pattern.
+        pattern: String,
+        /// Why.
+        source: regex::Error,
+    },
+    /// A marker that every line might match.
+    #[error(
+        "`{of}`: the pattern `{pattern}` needs a plain text of at least six bytes outside its groups"
+    )]
+    NoLiteral {
+        /// The key of the start-up table.
+        of: String,
+        /// The pattern.
+        pattern: String,
+    },
+}
 
 /// What a marker line says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,6 +80,17 @@ pub struct Marker<'a> {
     pub number: Option<f64>,
     /// The line.
     pub line: &'a str,
+}
+
+impl Marker<'_> {
+    /// Whether it is about a failure and its line calls what happened a timeout.
+    pub fn says_timeout(&self) -> bool {
+        let says = || {
+            let line = self.line.to_ascii_lowercase();
+            ["timeout", "timed out", "deadline exceeded"].iter().any(|word| line.contains(word))
+        };
+        self.role >= Role::ClaimedTimeout && says()
+    }
 }
 
 #[derive(Debug)]
@@ -120,8 +156,8 @@ impl Markers {
     ///
     /// # Errors
     ///
-    /// [`PatternError`] for a pattern that is none, or that has no literal to search for.
-    pub fn new(config: &StartupConfig) -> Result<Self, PatternError> {
+    /// [`MarkerError`] for a pattern that is none, or that has no literal to search for.
+    pub fn new(config: &StartupConfig) -> Result<Self, MarkerError> {
         let mut patterns = Vec::new();
         for (literal, role, number) in COMMON {
             let regex = number.map(|number| Regex::new(number).expect("a constant pattern"));
@@ -139,11 +175,11 @@ impl Markers {
         for (key, role, list) in configured {
             for pattern in list {
                 let of = format!("startup.{key}");
-                let literal = literal_of(pattern).ok_or_else(|| PatternError::NoLiteral {
+                let literal = literal_of(pattern).ok_or_else(|| MarkerError::NoLiteral {
                     of: of.clone(),
                     pattern: pattern.clone(),
                 })?;
-                let regex = Regex::new(pattern).map_err(|source| PatternError::Pattern {
+                let regex = Regex::new(pattern).map_err(|source| MarkerError::Pattern {
                     of,
                     pattern: pattern.clone(),
                     source,
@@ -155,20 +191,22 @@ impl Markers {
     }
 
     /// The literals to search for, by index.
-    pub(crate) fn literals(&self) -> impl Iterator<Item = &str> {
+    pub fn literals(&self) -> impl Iterator<Item = &str> {
         self.patterns.iter().map(|pattern| pattern.literal.as_str())
     }
 
-    /// What the marker `index`, whose literal occurs in `message`, says.
-    pub(crate) fn read<'a>(&self, index: usize, message: &'a str) -> Option<Marker<'a>> {
+    /// Every marker in `message`, for those who read few lines; whoever reads millions searches the
+    /// [`literals`](Self::literals) all at once.
+    pub fn find<'a>(&self, message: &'a str) -> Vec<Marker<'a>> {
+        (0..self.patterns.len()).filter_map(|index| self.read(index, message)).collect()
+    }
+
+    /// What the marker `index` (of [`literals`](Self::literals)) says if it stands in `message`.
+    pub fn read<'a>(&self, index: usize, message: &'a str) -> Option<Marker<'a>> {
         let Pattern { literal, role, regex } = &self.patterns[index];
         let at = message.find(literal.as_str())?;
-        let mut marker = Marker {
-            role: *role,
-            phase: None,
-            number: None,
-            line: crate::signals::line_at(message, at),
-        };
+        let mut marker =
+            Marker { role: *role, phase: None, number: None, line: line_at(message, at) };
         let Some(regex) = regex else { return Some(marker) };
         let groups = regex.captures(message)?;
         if let Some(phase) = groups.name("phase") {
@@ -180,6 +218,13 @@ impl Markers {
         marker.number = number.and_then(|number| number.as_str().parse().ok());
         Some(marker)
     }
+}
+
+/// The line of `message` that holds the byte `at`, trimmed.
+pub fn line_at(message: &str, at: usize) -> &str {
+    let start = message[..at].rfind('\n').map_or(0, |n| n + 1);
+    let end = message[at..].find('\n').map_or(message.len(), |n| at + n);
+    message[start..end].trim()
 }
 
 /// The longest plain text of a pattern that every match must hold, at least six bytes.

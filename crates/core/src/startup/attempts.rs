@@ -1,10 +1,10 @@
 //! From the marks of one instance to its attempts to start.
 
 use jiff::Timestamp;
-use shakedown_core::StartupConfig;
-use shakedown_core::attempt::{Attempt, AttemptEnd, PhaseTime, Quote};
 
-use super::markers::Role;
+use super::markers::{Marker, Role};
+use super::{StartupConfig, StartupLimit};
+use crate::attempt::{Attempt, AttemptEnd, PhaseTime, Quote};
 
 /// Lines this close to the first sign of a failure belong to its burst, in microseconds.
 const BURST_US: i64 = 50_000;
@@ -32,6 +32,26 @@ pub struct Sign {
     pub quote: Quote,
     /// Whether the line calls the failure a timeout.
     pub timeout: bool,
+}
+
+impl Sign {
+    /// The sign that `marker` is, in a line of the time `at` and the place `order`, quoted as `text`.
+    pub fn of(
+        marker: &Marker<'_>,
+        at: Option<Timestamp>,
+        order: u64,
+        text: impl Into<String>,
+    ) -> Self {
+        Self {
+            at,
+            order,
+            role: marker.role,
+            phase: marker.phase.clone(),
+            number: marker.number,
+            quote: Quote { at, source: String::new(), text: text.into() },
+            timeout: marker.says_timeout(),
+        }
+    }
 }
 
 /// The signs of one instance.
@@ -339,7 +359,7 @@ fn measure(
         .iter()
         .filter(|limit| limit.claimed.is_none() || limit.claimed == claimed)
         .filter(|limit| close(measured, limit.seconds));
-    let apart = |limit: &shakedown_core::startup::StartupLimit| (measured - limit.seconds).abs();
+    let apart = |limit: &StartupLimit| (measured - limit.seconds).abs();
     // The first named wins where several limits have one length: their order says which fires.
     let best = fits.reduce(|best, next| if apart(next) < apart(best) { next } else { best });
     if let Some(limit) = best {
