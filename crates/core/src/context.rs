@@ -223,9 +223,15 @@ impl ProbeCtx {
 
     /// Puts something observed into the record, from the environment's vantage.
     pub fn observe(&self, subject: Subject, body: Body) {
+        let vantage = self.environment.identity.vantage;
+        self.record(Observation::measured(subject, vantage, body));
+    }
+
+    /// Puts something into the record that has a clock and a provenance of its own, for example a
+    /// line of somebody's log.
+    pub fn record(&self, observation: Observation) {
         if let Some(listener) = &self.listener {
-            let vantage = self.environment.identity.vantage;
-            listener(Note::Observed(Box::new(Observation::measured(subject, vantage, body))));
+            listener(Note::Observed(Box::new(observation)));
         }
     }
 

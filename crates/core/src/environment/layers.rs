@@ -305,6 +305,7 @@ impl Loader {
             identity,
             lab,
             resolved: Table::new(),
+            consent: super::Consent::default(),
         };
         if !database {
             resolved.remove("database");

@@ -52,6 +52,17 @@ pub struct Environment {
     pub lab: Lab,
     /// Everything, as resolved: the tables above and those of sections and probes.
     pub resolved: toml::Table,
+    /// What somebody allowed for this run. [`load`] leaves it empty: no file can allow anything.
+    pub consent: Consent,
+}
+
+/// What somebody allowed by name on the command line, for one run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Consent {
+    /// Applications whose configured command may be run outside a lab, by their service's name.
+    pub processes: std::collections::BTreeSet<String>,
+    /// Whether such an application may run with a role that can write.
+    pub application_writes: bool,
 }
 
 impl Environment {
