@@ -1,0 +1,5 @@
+//! The probes of run phase 3, one file each.
+
+pub mod timeout_budget;
+
+pub use timeout_budget::TimeoutBudget;
