@@ -96,6 +96,16 @@ impl From<Fault> for Failed {
 }
 
 async fn climb(ladder: &mut Ladder<'_>, lease: &Lease, target: &PgTarget) -> Result<Parts, Failed> {
+    let transport = dial(ladder, lease, target).await?;
+    session(ladder, target, transport).await
+}
+
+/// The rungs below `startup`.
+pub(super) async fn dial(
+    ladder: &mut Ladder<'_>,
+    lease: &Lease,
+    target: &PgTarget,
+) -> Result<Transport, Fault> {
     let wire = ladder.wire()?;
     let mode = target.effective_ssl_mode();
     if mode != SslMode::Disable {
@@ -103,7 +113,7 @@ async fn climb(ladder: &mut Ladder<'_>, lease: &Lease, target: &PgTarget) -> Res
         wire.tls();
     }
     ladder.pace(lease, &[resource::NEW_CONNECTION]).await?;
-    let transport = match &target.endpoint {
+    Ok(match &target.endpoint {
         Endpoint::Unix { path } => Transport::Unix(transport::unix(ladder, path).await?),
         Endpoint::Tcp { host, port } => {
             let (stream, _) = transport::tcp(ladder, &wire, host, *port).await?;
@@ -112,8 +122,7 @@ async fn climb(ladder: &mut Ladder<'_>, lease: &Lease, target: &PgTarget) -> Res
                 _ => ladder.rung("tls", encrypt(&wire, mode, host, stream)).await?,
             }
         }
-    };
-    session(ladder, target, transport).await
+    })
 }
 
 /// Asks for TLS and shakes hands, as libpq does.

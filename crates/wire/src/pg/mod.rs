@@ -1,10 +1,12 @@
-//! PostgreSQL: the ladder, statements from a reviewed list, and a pool to be observed.
+//! PostgreSQL: the ladder, statements from a reviewed list, a pool to be observed, and a relay that
+//! takes leases for an application that is not ours.
 
 mod connect;
 mod connection;
 mod frame;
 mod meter;
 mod pool;
+mod relay;
 pub mod statements;
 mod target;
 mod write;
@@ -12,6 +14,7 @@ mod write;
 pub use connect::connect;
 pub use connection::{ANSWER_CAP_BYTES, PgConnection};
 pub use pool::{Pool, PoolFault, Pooled};
+pub use relay::{Relay, RelayReport, RelaySettings};
 pub use statements::Statement;
 pub use target::{Endpoint, PgTarget};
 pub use tokio_postgres::Row;

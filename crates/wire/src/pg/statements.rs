@@ -118,6 +118,13 @@ pub const SESSIONS_NAMED: Statement = Statement::new(
     &[Type::TEXT],
 );
 
+/// How many of these server processes (`int4[]`) still are client sessions: `sessions` (`int8`). The
+/// process id is visible to every role. `pg_stat_activity` is shared memory; nothing is locked.
+pub const SESSIONS_ALIVE: Statement = Statement::new(
+    "select count(*) as sessions from pg_stat_activity where pid = any($1)",
+    &[Type::INT4_ARRAY],
+);
+
 /// Locks: `held` and `awaited` (`int8`), `waiting_sessions` (`int8`), visible to every role.
 /// `pg_locks` takes the lock manager's partition locks for an instant, the price `pg_blocking_pids`
 /// has for each session.
