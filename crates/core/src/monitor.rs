@@ -1,7 +1,10 @@
 //! Monitors: what is sampled beside the probes.
 
+use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::error::Error;
 use std::fmt::Debug;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::budget::Draw;
 use crate::clock::Timestamp;
-use crate::context::ProbeCtx;
+use crate::context::{ProbeCtx, Shared};
 use crate::id::Metric;
 use crate::units::Provenance;
 
@@ -107,6 +110,36 @@ pub enum Reading {
     Value(f64),
     /// Why it could not be taken.
     Unavailable(String),
+}
+
+/// The most samples that [`Recent`] keeps: half an hour of a few dozen series every 10 s.
+const RECENT: usize = 10_000;
+
+/// What the monitors of the run saw lately, for probes that ask about it. The runner writes it.
+#[derive(Debug, Default)]
+pub struct Recent(Mutex<VecDeque<Sample>>);
+
+impl Recent {
+    /// The run's.
+    pub fn of(shared: &Shared) -> Arc<Self> {
+        match shared.get_or_try_init(|| Ok::<_, Infallible>(Self::default())) {
+            Ok(recent) => recent,
+            Err(never) => match never {},
+        }
+    }
+
+    /// Adds what was sampled; the oldest goes when there is too much.
+    pub fn push(&self, samples: impl IntoIterator<Item = Sample>) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.extend(samples);
+        let surplus = kept.len().saturating_sub(RECENT);
+        kept.drain(..surplus);
+    }
+
+    /// What is there, in the order it came.
+    pub fn samples(&self) -> Vec<Sample> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
 }
 
 /// Something sampled at the runner's cadence for the whole run.

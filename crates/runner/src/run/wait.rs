@@ -3,6 +3,7 @@
 use std::pin::Pin;
 
 use shakedown_core::clock::Instant;
+use shakedown_core::monitor::Recent;
 use shakedown_core::record::{Condition, RunEvent, StampedSample};
 use shakedown_core::units::Span;
 
@@ -107,6 +108,8 @@ impl Run<'_> {
             }
             Message::Sampled(samples) => {
                 let notices = self.guards.observe(&samples);
+                let recent = Recent::of(&self.world.shared);
+                recent.push(samples.iter().map(|stamped| stamped.sample.clone()));
                 self.log.emit(RunEvent::Sampled { samples });
                 self.heed_guards(notices);
                 self.overdue();
