@@ -4,7 +4,9 @@
 //! - [`Startup`]: the table `[startup]`: phases, marker lines, limits by version.
 //! - [`causes`]: why a start-up may fail, and what is seen of it.
 //! - [`classify`]: what in a log says so, on core alone.
+//! - `startup` (feature `live`): the sources start-ups are seen by.
 //! - `probes` (feature `live`): one question each about start-ups that were seen.
+//! - `monitor` (feature `live`): times of the latest start-up, memory and threads of the process.
 //!
 //! # Features
 //!
@@ -16,8 +18,12 @@ mod application;
 pub mod causes;
 pub mod classify;
 #[cfg(feature = "live")]
+pub mod monitor;
+#[cfg(feature = "live")]
 pub mod probes;
 mod section;
+#[cfg(feature = "live")]
+pub mod startup;
 
 pub use application::{Application, Retries, Template};
 pub use section::Startup;
