@@ -216,6 +216,12 @@ pub(crate) struct RunArgs {
     /// Do not start unless the target is found healthy, as the strategy's fixture does
     #[arg(long, help_heading = "Safety")]
     pub(crate) require_healthy: bool,
+    /// Run the command of [application] outside a lab, by its service's name
+    #[arg(long, value_name = "NAME", help_heading = "Safety")]
+    pub(crate) allow_process: Vec<String>,
+    /// Let it run with a database role that can write
+    #[arg(long, help_heading = "Safety")]
+    pub(crate) allow_app_writes: bool,
 
     /// Send no message to the application: the golden path ends once a session stands
     #[arg(long, help_heading = "Safety")]

@@ -15,13 +15,13 @@ pub(crate) struct TestClass {
     pub(crate) without_probe: &'static str,
 }
 
-const IN_APPLICATION: &str = "tests the application's own code with mocks; the same state is read from \
-                              a real start-up in run phase 3, which has no probes in this version";
+const IN_APPLICATION: &str = "tests the application's own code with mocks; what it asks is read from a \
+                              real start-up by the other probes of run phase 3";
 const SIMULATION: &str =
     "simulates the failure it looks for; the lab's scenarios produce it for real";
 const NO_SOURCE: &str = "needs the connector's own metrics, which only Google's API has; this version \
                          does not read it";
-const PHASE_3: &str = "belongs to run phase 3 (start-up), which has no probes in this version";
+const PHASE_3: &str = "what it asks is part of another probe of run phase 3";
 const PHASE_4: &str = "a part of another name's question: run phase 4 answers it there";
 
 /// Every test name in circulation around the strategy.

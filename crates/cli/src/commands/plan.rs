@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use anyhow::Result;
 use shakedown_core::clock;
+use shakedown_core::environment::{Consent, Environment};
 use shakedown_core::meta::{Category, RunPhase};
 use shakedown_core::record::Plan;
 use shakedown_core::redact::sanitize;
 use shakedown_core::registry::ProbeEntry;
-use shakedown_core::{Redactor, Registry};
+use shakedown_core::{Redactor, Registry, Tier};
 use shakedown_runner::{Ceiling, PlanOptions, Selection, select, session_id};
 
 use crate::args::{CategoryArg, ExecutionMode, OutputFormat, RunArgs};
@@ -21,7 +22,7 @@ use crate::{exit, output, strategy};
 const SLOW: Duration = Duration::from_secs(60);
 
 pub(super) fn plan(args: &RunArgs, registry: &Registry) -> Result<u8> {
-    let loaded = load_environment(&args.environment, registry)?;
+    let loaded = load(args, registry)?;
     let plan = make(args, registry, &loaded)?;
     let text = match args.output_format {
         OutputFormat::Human | OutputFormat::Detailed => {
@@ -37,6 +38,16 @@ pub(super) fn plan(args: &RunArgs, registry: &Registry) -> Result<u8> {
     Ok(exit::PASSED)
 }
 
+/// The environment that `args` name, with what they allow.
+pub(super) fn load(args: &RunArgs, registry: &Registry) -> Result<Loaded> {
+    let mut loaded = load_environment(&args.environment, registry)?;
+    loaded.environment.consent = Consent {
+        processes: args.allow_process.iter().cloned().collect(),
+        application_writes: args.allow_app_writes,
+    };
+    Ok(loaded)
+}
+
 /// The plan that `args` ask for. Touches no network.
 pub(super) fn make(args: &RunArgs, registry: &Registry, loaded: &Loaded) -> Result<Plan> {
     let (selected, left_out) = selected(args, registry)?;
@@ -45,6 +56,8 @@ pub(super) fn make(args: &RunArgs, registry: &Registry, loaded: &Loaded) -> Resu
     }
     let mut notes = loaded.notes.clone();
     notes.extend(flag_notes(args));
+    let starts = selected.iter().any(|entry| entry.meta.phase == RunPhase::Startup);
+    notes.extend(process_note(&loaded.environment).filter(|_| starts));
     if !left_out.is_empty() {
         notes.push(format!("fast_feedback leaves out slow probes: {}", left_out.join(", ")));
     }
@@ -127,6 +140,33 @@ fn nothing_selected(args: &RunArgs) -> String {
         "\n`shakedown list` shows every probe, `list --unmapped` the strategy's names without one",
     );
     text
+}
+
+/// The command that run phase 3 would run: what it is, what it may take, and whether it may.
+fn process_note(environment: &Environment) -> Option<String> {
+    let application = environment.resolved.get("application")?;
+    let words: Vec<&str> =
+        application.get("command")?.as_array()?.iter().filter_map(|word| word.as_str()).collect();
+    let name = application.get("service")?.as_str()?;
+    if words.is_empty() {
+        return None;
+    }
+    let draws = application.get("draws").and_then(toml::Value::as_integer).unwrap_or_default();
+    let writes = application.get("writes").and_then(toml::Value::as_bool).unwrap_or_default();
+    let database = environment.database.as_ref().map_or("no database", |database| &database.name);
+    let what = format!(
+        "phase 3 runs `{}` as {name}: at most {draws} connections of the budget to {database}, \
+         {} it",
+        words.join(" "),
+        if writes { "writing to" } else { "only reading" }
+    );
+    let allowed =
+        environment.identity.tier == Tier::Lab || environment.consent.processes.contains(name);
+    Some(if allowed {
+        what
+    } else {
+        format!("{what}; not in this run: outside a lab it needs --allow-process {name}")
+    })
 }
 
 /// What the flags that change nothing here have to say for themselves.

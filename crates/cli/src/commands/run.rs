@@ -21,7 +21,7 @@ use crate::strategy::StrategyCommand;
 use crate::{exit, output};
 
 pub(super) fn run(args: RunArgs, registry: &Registry) -> Result<u8> {
-    let loaded = load_environment(&args.environment, registry)?;
+    let loaded = plan::load(&args, registry)?;
     let tier = loaded.environment.identity.tier;
     if tier == Tier::Production {
         return Err(usage(format!(
@@ -78,7 +78,7 @@ async fn in_a_lab(
     args.environment.time_scale = None;
     args.environment.lab_dir = Some(lab.ready().dir.clone());
     let outcome = async {
-        let loaded = load_environment(&args.environment, registry)?;
+        let loaded = plan::load(&args, registry)?;
         let plan = plan::make(&args, registry, &loaded)?;
         spawned(args, registry, loaded, plan, asked).await
     };
