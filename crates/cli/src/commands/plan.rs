@@ -153,13 +153,14 @@ fn process_note(environment: &Environment) -> Option<String> {
     }
     let draws = application.get("draws").and_then(toml::Value::as_integer).unwrap_or_default();
     let writes = application.get("writes").and_then(toml::Value::as_bool).unwrap_or_default();
-    let database = environment.database.as_ref().map_or("no database", |database| &database.name);
-    let what = format!(
-        "phase 3 runs `{}` as {name}: at most {draws} connections of the budget to {database}, \
-         {} it",
-        words.join(" "),
-        if writes { "writing to" } else { "only reading" }
+    let takes = environment.database.as_ref().map_or_else(
+        || "no database is configured for it".to_owned(),
+        |database| {
+            let does = if writes { "writing to" } else { "only reading" };
+            format!("at most {draws} connections of the budget, {does} {}", database.name)
+        },
     );
+    let what = format!("phase 3 runs `{}` as {name}: {takes}", words.join(" "));
     let allowed =
         environment.identity.tier == Tier::Lab || environment.consent.processes.contains(name);
     Some(if allowed {

@@ -87,7 +87,8 @@ impl Way {
         };
         Self {
             failed,
-            said: step(&[Role::Failed, Role::ImportDeath]),
+            // Where no framework has a word for it, the phase's own is the error.
+            said: step(&[Role::Failed, Role::ImportDeath]).or_else(|| step(&[Role::PhaseFailed])),
             exited: step(&[Role::WorkerExit, Role::ContainerExit, Role::Killed]),
         }
     }

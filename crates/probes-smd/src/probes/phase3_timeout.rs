@@ -189,6 +189,8 @@ fn failed(start: &Start, phase: &str, config: &StartupConfig) -> Finding {
         {
             format!("; its message claims {}, which is not what was measured", s(claimed))
         }
+        // The limit that fired says it already.
+        (Some(_), Some(_)) if !attempt.limit.is_empty() => String::new(),
         (Some(claimed), _) => format!("; its message claims {}", s(claimed)),
         (None, _) => String::new(),
     };
