@@ -367,7 +367,7 @@ fn line(observation: &Observation) -> Option<EvidenceLine> {
             let attributes: Vec<String> =
                 fact.attributes.iter().map(|(key, value)| format!("{key} {value}")).collect();
             let quote = format!("{}: {}", fact.fact, attributes.join(", "));
-            Some(line("probe", &crate::signals::quotable(&quote)))
+            Some(line("probe", &shakedown_core::redact::quotable(&quote)))
         }
         Body::Traffic(traffic) => Some(EvidenceLine {
             at: traffic.quote.at,

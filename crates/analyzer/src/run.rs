@@ -10,9 +10,8 @@ use shakedown_core::evidence::{Body, Fact, Moment, Observation, Probed, Subject}
 use shakedown_core::id::ObservationKind;
 use shakedown_core::outcome::{Finding, Verdict};
 use shakedown_core::record::{ProbeRecord, RunRecord};
+use shakedown_core::redact::quotable;
 use shakedown_core::{Outcome, Provenance, Vantage};
-
-use crate::signals::quotable;
 
 /// How much a failed probe's finding speaks for the cause it is consistent with. The rung and the
 /// error are measured; what lies behind them is read off the rung, as a driver's text is.

@@ -37,8 +37,7 @@ impl EntrySink for Seen {
 /// Reads `bytes` twice and gives the format that was taken.
 fn readable(name: &str, bytes: &[u8]) -> Format {
     let with = |block, threads| {
-        let options =
-            ReadOptions { block, threads, max_bytes: 1 << 20, ..ReadOptions::default() };
+        let options = ReadOptions { block, threads, max_bytes: 1 << 20, ..ReadOptions::default() };
         let inputs = [Input::Bytes(name.to_owned(), bytes.into())];
         let (mut seen, coverage, report): (Seen, Coverage, _) =
             read(&inputs, &options, Seen::default).expect("bytes can be opened");
@@ -75,7 +74,10 @@ fn json_readers_take_anything_inside() {
         ("{\"logs_by_severity\":{\"ERROR\":[", "]}}"),
         ("{\"raw_logs\":[{\"jsonPayload\":{\"message\":", "}}]}"),
         ("{\"detailed_by_severity\":{\"ERROR\":{\"count\":1,\"sample_entries\":[", "]}}}"),
-        ("[{\"protoPayload\":{\"@type\":\"type.googleapis.com/google.cloud.audit.AuditLog\",", "}}]"),
+        (
+            "[{\"protoPayload\":{\"@type\":\"type.googleapis.com/google.cloud.audit.AuditLog\",",
+            "}}]",
+        ),
         ("[{\"httpRequest\":{\"status\":", "}}]"),
     ];
     check!().with_max_len(MAX_LEN).for_each(|bytes: &[u8]| {
@@ -88,7 +90,10 @@ fn json_readers_take_anything_inside() {
 #[test]
 fn text_readers_take_anything_inside() {
     let shapes = [
-        ("2026-01-01T00:00:00Z ERROR ", "\nTraceback (most recent call last):\n  File \"x\"\nE: y\n"),
+        (
+            "2026-01-01T00:00:00Z ERROR ",
+            "\nTraceback (most recent call last):\n  File \"x\"\nE: y\n",
+        ),
         ("[2026-01-01 00:00:00 +0000] [13] [INFO] Booting worker with pid: 14\n", "\n"),
         ("TIMESTAMP            SEVERITY  TEXT_PAYLOAD\n2026-01-01T00:00:00Z  ERROR  ", "\n"),
         ("<testsuite><testcase name=\"", "\"><failure>x</failure></testcase></testsuite>"),

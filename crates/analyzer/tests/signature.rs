@@ -90,7 +90,9 @@ const SYMPTOMS: &[&str] = &["fastapi_lifespan_breakdown", "smd_phase3_timeout"];
 fn asked(record: &RunRecord, diagnosis: &Diagnosis) -> Reproduction {
     let scale = TimeScale::new(record.plan.target.time_scale).expect("in range");
     let signature = Signature::parse(ISSUE_1278).expect("it parses").scaled(scale);
-    evaluate(&signature, record, diagnosis, |key| (key == "vpc.egress").then(|| "all-traffic".into()))
+    evaluate(&signature, record, diagnosis, |key| {
+        (key == "vpc.egress").then(|| "all-traffic".into())
+    })
 }
 
 fn state<'r>(reproduction: &'r Reproduction, id: &str) -> (FeatureState, &'r str) {
@@ -129,10 +131,7 @@ fn another_limit_reproduces_it_too_and_is_named() {
 fn a_lab_that_runs_faster_expects_shorter_waits() {
     let startups = json!([death(7.6, json!("the claimed 7.5 s"), 7.5)]);
     let said = asked(&record(10, Some(0.0)), &diagnosis(startups, SYMPTOMS));
-    assert_eq!(
-        state(&said, "limit-75-s"),
-        (FeatureState::Seen, "expected 7.5 s, measured 7.6 s")
-    );
+    assert_eq!(state(&said, "limit-75-s"), (FeatureState::Seen, "expected 7.5 s, measured 7.6 s"));
 }
 
 #[test]
@@ -151,10 +150,18 @@ fn what_nobody_looked_at_is_not_tested() {
     let nothing = diagnosis(json!([]), &[]);
     let mut said = asked(&record(1, None), &nothing);
     assert_eq!(state(&said, "process-exits-non-zero").0, FeatureState::NotTested);
-    assert_eq!(said.verdict, ReproductionVerdict::NotReproduced, "a healthy service has no symptom");
-    said = asked(&record(1, None), &serde_json::from_value(json!({
-        "schema": "shakedown.diagnosis/1", "inputs": [], "coverage": {}, "services": [],
-    })).expect("a diagnosis"));
+    assert_eq!(
+        said.verdict,
+        ReproductionVerdict::NotReproduced,
+        "a healthy service has no symptom"
+    );
+    said = asked(
+        &record(1, None),
+        &serde_json::from_value(json!({
+            "schema": "shakedown.diagnosis/1", "inputs": [], "coverage": {}, "services": [],
+        }))
+        .expect("a diagnosis"),
+    );
     assert_eq!(said.verdict, ReproductionVerdict::Undecided);
 }
 

@@ -206,6 +206,9 @@ pub struct StartupEvent {
     /// How long the phase took, in seconds, when the event ends one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
+    /// The exit code, when the event is the process's exit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<i32>,
     /// The application's words.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,

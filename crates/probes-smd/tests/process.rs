@@ -73,6 +73,7 @@ async fn a_failure_is_seen_from_the_phase_to_the_exit_by_every_probe_of_one_run(
     says(&outcome::<Lifespan>(&ctx).await, "pass", "was passed on");
     says(&outcome::<PhaseDependencies>(&ctx).await, "pass", "INIT, DATABASE; DATABASE failed");
     says(&outcome::<CleanupAfterFailure>(&ctx).await, "pass", "after it had exited by itself");
+    says(&outcome::<SequenceUnderLoad>(&ctx).await, "skip", "failed without any load already");
     let seen = seen.lock().expect("no panic");
     let exits =
         seen.iter().filter(|body| matches!(body, Body::Startup(event) if event.event == "exited"));

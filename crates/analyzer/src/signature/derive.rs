@@ -45,7 +45,8 @@ pub fn derive(
     failed.dedup();
     for probe in failed {
         let test = ProbeTest { id: probe.to_owned(), verdict: "fail".to_owned() };
-        let feature = feature(format!("{}-fails", probe.replace('.', "-")), format!("{probe} fails"));
+        let feature =
+            feature(format!("{}-fails", probe.replace('.', "-")), format!("{probe} fails"));
         features.push(Feature { probe: Some(test), ..feature });
     }
     if features.is_empty() {

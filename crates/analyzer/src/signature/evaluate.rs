@@ -94,9 +94,7 @@ impl<'a> Run<'a> {
     fn telling_attempt(self, features: &[Feature]) -> Option<&'a Startup> {
         let shown = |attempt: &Startup| {
             let tests = features.iter().filter_map(|feature| feature.startup.as_ref());
-            tests
-                .filter(|test| self.startup(test, Some(attempt)).0 == FeatureState::Seen)
-                .count()
+            tests.filter(|test| self.startup(test, Some(attempt)).0 == FeatureState::Seen).count()
         };
         let failed = self.startups().filter(|startup| startup.outcome == AttemptEnd::Failed);
         // `max_by_key` gives the last of equals.

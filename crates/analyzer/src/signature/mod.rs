@@ -185,7 +185,9 @@ pub enum SignatureError {
     #[error("the signature `{0}` has no feature with `decisive = true`, so nothing could decide")]
     NothingDecisive(String),
     /// A feature has no test or several, or one that asks nothing.
-    #[error("the feature `{0}` needs exactly one of startup, probe, measurement, metric, symptom, and something asked in it")]
+    #[error(
+        "the feature `{0}` needs exactly one of startup, probe, measurement, metric, symptom, and something asked in it"
+    )]
     NoTest(String),
     /// Two features have one id.
     #[error("two features are called `{0}`")]

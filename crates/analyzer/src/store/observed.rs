@@ -1,14 +1,13 @@
 //! Log lines and start-up events that probes recorded: collected as if they stood in a log.
 
-use shakedown_core::attempt::Quote;
 use shakedown_core::evidence::{Body, LogEntry, Observation, StartupEvent};
+use shakedown_core::startup::{Marker, Role, Sign};
 
-use super::line::{line_of, says_timeout};
+use super::line::line_of;
 use super::{Collector, SignKey};
 use crate::entry::{
     Entry, EntrySink, FileId, Labels, Location, LogName, Origin, PayloadKind, Severity,
 };
-use crate::startup::{Role, Sign};
 
 impl Collector {
     /// Whether an observation is one that [`observe`](Self::observe) collects.
@@ -54,19 +53,17 @@ impl Collector {
             message => format!("{} {}: {message}", event.phase, event.event),
         };
         let line = line_of(&said, &text);
-        let sign = Sign {
-            at: Some(observation.moment.at),
-            order: location.offset,
+        let marker = Marker {
             role,
             phase: (!event.phase.is_empty()).then(|| event.phase.clone()),
-            number: event.seconds.filter(|_| role == Role::PhaseCompleted),
-            quote: Quote {
-                at: Some(observation.moment.at),
-                source: String::new(),
-                text: line.text.clone(),
+            number: match role {
+                Role::PhaseCompleted => event.seconds,
+                _ => event.code.map(f64::from),
             },
-            timeout: role == Role::PhaseFailed && says_timeout(&event.message),
+            line: &event.message,
         };
+        let sign =
+            Sign::of(&marker, Some(observation.moment.at), location.offset, line.text.clone());
         let subject = &observation.subject;
         let service = self.services.entry(subject.service.clone()).or_default();
         let key = (subject.revision.clone(), subject.instance.clone());
@@ -110,11 +107,11 @@ mod tests {
     use std::sync::Arc;
 
     use shakedown_core::evidence::{ClockSource, Moment, Subject};
+    use shakedown_core::startup::Markers;
     use shakedown_core::{Provenance, StartupConfig, Vantage};
 
     use super::*;
     use crate::signals::Search;
-    use crate::startup::Markers;
 
     fn at(second: i64, body: Body) -> Observation {
         let at = jiff::Timestamp::from_second(1_770_000_000 + second).unwrap();
@@ -129,7 +126,7 @@ mod tests {
 
     fn event(phase: &str, event: &str, message: &str) -> Body {
         let (phase, event, message) = (phase.into(), event.into(), message.into());
-        Body::Startup(StartupEvent { phase, event, seconds: None, message })
+        Body::Startup(StartupEvent { phase, event, seconds: None, code: None, message })
     }
 
     #[test]
@@ -164,5 +161,18 @@ mod tests {
         assert!(attempt.failed() && attempt.failed_in_database && attempt.timed_out);
         assert_eq!((attempt.exit_code, attempt.measured_s), (Some(3), Some(10.0)));
         assert_eq!(attempt.phases[0].seconds, Some(1.0));
+    }
+    #[test]
+    fn an_exit_that_was_seen_carries_its_code() {
+        let config = StartupConfig { phases: vec!["INIT".into()], ..StartupConfig::default() };
+        let search = Search::new([], Markers::new(&config).unwrap()).unwrap();
+        let mut collector = Collector::new(Arc::new(search));
+        let mut exit = event("", "exited", "the process exited with 7");
+        let Body::Startup(exited) = &mut exit else { unreachable!("it is one") };
+        exited.code = Some(7);
+        collector.observe(vec![at(0, event("INIT", "started", "")), at(1, exit)], FileId(0));
+        let collected = collector.finish(&|_| "session".to_owned());
+        let attempts = collected[0].timelines[0].2.clone().attempts(&config);
+        assert_eq!((attempts[0].exit_code, attempts[0].failed()), (Some(7), true));
     }
 }

@@ -47,7 +47,8 @@ pub(super) fn nothing_failed(observed: &Observed) -> Outcome {
 
 /// Which start-up, for people.
 pub(super) fn which(start: &Start) -> String {
-    let instance = &start.subject.instance;
+    // Cloud Run's ids have some hundred characters.
+    let instance = start.subject.instance.get(..12).unwrap_or(&start.subject.instance);
     let name = if instance.is_empty() { String::new() } else { format!(" of {instance}") };
     let began = start.attempt.began;
     let at = began.map(|at| format!(" at {}", at.strftime("%H:%M:%S UTC"))).unwrap_or_default();

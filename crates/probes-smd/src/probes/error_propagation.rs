@@ -95,7 +95,10 @@ impl Way {
 }
 
 fn judge(observed: &Observed) -> Outcome {
-    let Some(start) = observed.failed().next_back() else { return nothing_failed(observed) };
+    let latest = observed.latest().filter(|latest| latest.attempt.failed());
+    let Some(start) = latest.or_else(|| observed.failed().next_back()) else {
+        return nothing_failed(observed);
+    };
     let way = Way::of(start);
     let mut outcome = Outcome::pass();
     let words = start.attempt.words.first().map(|quote| quote.text.as_str());

@@ -67,8 +67,11 @@ impl Probe for ExitCode {
 }
 
 fn judge(observed: &Observed) -> Outcome {
-    let Some(failed) = observed.failed().next_back() else { return nothing_failed(observed) };
-    let latest = observed.latest().is_some_and(|latest| latest.attempt.failed());
+    let latest = observed.latest().filter(|latest| latest.attempt.failed());
+    let Some(failed) = latest.or_else(|| observed.failed().next_back()) else {
+        return nothing_failed(observed);
+    };
+    let latest = latest.is_some();
     let attempt = &failed.attempt;
     let finding = match attempt.exit_code {
         Some(code) => {

@@ -26,8 +26,8 @@ use shakedown_core::budget::Draw;
 use shakedown_core::evidence::Body;
 use shakedown_core::id::{Cause, resource};
 use shakedown_core::{
-    AttemptEnd, Fault, Finding, Outcome, Probe, ProbeCtx, ProbeError, ProbeMeta, ProbeSpec,
-    SkipReason, Span, StartupConfig, Subject, async_trait,
+    Attempt, AttemptEnd, Fault, Finding, Outcome, Probe, ProbeCtx, ProbeError, ProbeMeta,
+    ProbeSpec, SkipReason, Span, StartupConfig, Subject, async_trait,
 };
 use shakedown_wire::pg::{self, PgTarget};
 
@@ -92,17 +92,12 @@ impl Probe for Phase3Timeout {
             Err(skipped) => return Ok(skipped),
         };
         let mut outcome = judge(&observed);
-        let timed_out = latest(&observed).is_some_and(|start| in_database(start, &observed.config));
+        let timed_out = observed.latest().is_some_and(|start| in_database(start, &observed.config));
         if timed_out && ctx.environment().database.is_some() {
             outcome = direct(ctx, self.0.logins, outcome).await?;
         }
         Ok(observed.noted(outcome))
     }
-}
-
-/// The latest start-up that was seen to end or to stay.
-fn latest(observed: &Observed) -> Option<&Start> {
-    observed.latest()
 }
 
 /// Whether it ended, or stayed, in the database phase.
@@ -115,7 +110,7 @@ fn in_database(start: &Start, config: &StartupConfig) -> bool {
 fn judge(observed: &Observed) -> Outcome {
     let config = &observed.config;
     let phase = &config.database_phase;
-    let Some(start) = latest(observed) else {
+    let Some(start) = observed.latest() else {
         return Outcome::skip(SkipReason::NotExercised("no start-up has an end yet".into()));
     };
     let attempt = &start.attempt;
@@ -181,7 +176,7 @@ fn failed(start: &Start, phase: &str, config: &StartupConfig) -> Finding {
     let fired = match attempt.limit.as_str() {
         "" if attempt.timed_out => "no configured limit fits".to_owned(),
         "" => "it was no timeout".to_owned(),
-        limit => format!("the limit that fired is {limit}"),
+        limit => format!("the limit that fired is {limit}{}", called(attempt, config)),
     };
     let claimed = match (attempt.claimed_timeout_s, attempt.measured_s) {
         (Some(claimed), Some(measured))
@@ -201,6 +196,16 @@ fn failed(start: &Start, phase: &str, config: &StartupConfig) -> Finding {
         finding.suggests = config.phase_causes.get(phase).map(|cause| Cause::from(cause.clone()));
     }
     finding.next("see what else held that minute: cloudsql.connect-timing, vpc.direct-connectivity")
+}
+
+/// The name of the configured limit that is as long as the one the message claims.
+fn called(attempt: &Attempt, config: &StartupConfig) -> String {
+    let claimed = attempt.claimed_timeout_s.filter(|_| attempt.limit.starts_with("the claimed"));
+    let same = config
+        .limits
+        .iter()
+        .find(|limit| claimed.is_some_and(|claimed| (claimed - limit.seconds).abs() < 0.01));
+    same.map(|limit| format!(" ({})", limit.name)).unwrap_or_default()
 }
 
 /// Logs in directly until it works, to say which limit would have been enough.

@@ -101,6 +101,13 @@ impl Probe for SequenceUnderLoad {
             return Ok(alone
                 .noted(Outcome::skip(SkipReason::Unavailable("the command was not run".into()))));
         }
+        if let Some(failed) = alone.as_ref().and_then(|observed| {
+            let process = |start: &&Start| start.origin == Origin::Process;
+            observed.starts.iter().find(process).filter(|start| start.attempt.failed())
+        }) {
+            let why = format!("{} failed without any load already", which(failed));
+            return Ok(Outcome::skip(SkipReason::NotExercised(why)));
+        }
         ctx.progress("starting the application under load");
         let load = Load::open(ctx).await?;
         let run = startups.run_again(ctx, load.run(self.0.rate)).await?;

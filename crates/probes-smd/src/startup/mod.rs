@@ -104,10 +104,18 @@ impl Observed {
         self.starts.iter().filter(|start| start.attempt.end == AttemptEnd::Completed)
     }
 
-    /// How the application was doing at last: the latest start-up that has an end, else the latest.
+    /// The start-up that tells how the application is doing: of each source the latest that has an
+    /// end (else the latest), and of these the one that failed. A copy of ours that starts well does
+    /// not excuse a staging that does not.
     pub(crate) fn latest(&self) -> Option<&Start> {
-        let ended = |start: &&Start| start.attempt.end != AttemptEnd::Unknown;
-        self.starts.iter().rev().find(ended).or(self.starts.last())
+        let of = |origin: Origin| {
+            let mut starts = self.starts.iter().rev().filter(move |start| start.origin == origin);
+            let ended = |start: &&Start| start.attempt.end != AttemptEnd::Unknown;
+            starts.clone().find(ended).or_else(|| starts.next())
+        };
+        let both = [of(Origin::Logs), of(Origin::Process)];
+        let mut all = both.into_iter().flatten();
+        all.clone().find(|start| start.attempt.end != AttemptEnd::Completed).or_else(|| all.next())
     }
 
     /// Adds to `outcome` what a person should know about the sources.
@@ -237,7 +245,7 @@ impl Inner {
         Ok(Self {
             record: Record { collector, polls: Vec::new(), process: None, notes: Vec::new() },
             logs: LogFiles::new(section),
-            health: Health::default(),
+            health: Health,
             process: Process::default(),
             told: Told::default(),
         })

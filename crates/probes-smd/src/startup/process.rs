@@ -96,16 +96,20 @@ pub struct ProcessRun {
 }
 
 impl ProcessRun {
-    /// Whether and how our own limits held it up.
+    /// Whether and how our own limits held it up: it was refused connections, and all that we let
+    /// through came to their first answer, so that nothing else did.
     pub fn limited(&self) -> Option<String> {
-        let relay =
-            self.relay.as_ref().filter(|relay| relay.refused > 0 || relay.other_role > 0)?;
-        Some(format!(
-            "the limit was ours: of {} connections {} were refused with 53300 because the run's \
-             budget left {} for it, and {} because of another role than the one that was checked; \
-             raise safety.database_connections",
-            relay.accepted, relay.refused, self.leases, relay.other_role
-        ))
+        let relay = self.relay.as_ref()?;
+        let refused = relay.refused + relay.other_role;
+        let through = relay.accepted.saturating_sub(refused);
+        (refused > 0 && relay.failed == 0 && relay.ready >= through).then(|| {
+            format!(
+                "the limit was ours: of {} connections {} were refused with 53300 because the run's \
+                 budget left {} for it, and {} because of another role than the one that was \
+                 checked; raise safety.database_connections",
+                relay.accepted, relay.refused, self.leases, relay.other_role
+            )
+        })
     }
 }
 
@@ -137,7 +141,9 @@ pub(crate) async fn run(
     let relay = match place.target() {
         None => None,
         Some(target) => {
-            let allotment = reserve(ctx, section.draws).await?;
+            let Some(allotment) = reserve(ctx, section.draws).await? else {
+                return Ok(Err("no database connection of the run's budget is left for it".into()));
+            };
             if let Some(why) = consent::role_refused(ctx, &allotment, target).await? {
                 return Ok(Err(why));
             }
@@ -178,22 +184,23 @@ pub(crate) async fn run(
     Ok(Ok(run))
 }
 
-/// Sets aside up to `wanted` database connections, and fewer where the budget does not have them.
-async fn reserve(ctx: &ProbeCtx, wanted: u32) -> Result<Allotment, ProbeError> {
+/// Sets aside up to `wanted` database connections, and fewer where the budget does not have them;
+/// `None` where it has none.
+async fn reserve(ctx: &ProbeCtx, wanted: u32) -> Result<Option<Allotment>, ProbeError> {
     let draw = |amount| [Draw::new(resource::DATABASE_CONNECTION, amount)];
     let all = wanted.min(consent::free(ctx)).max(1);
     // What earlier probes held may still linger.
     let linger = ctx.environment().safety.linger.get();
     let whole = ctx.guard(tokio::time::timeout(linger, ctx.budget().reserve(&draw(all)))).await?;
     if let Ok(allotment) = whole {
-        return Ok(allotment?);
+        return Ok(Some(allotment?));
     }
     for amount in (1..all).rev() {
         if let Some(allotment) = ctx.budget().reserve(&draw(amount)).now_or_never() {
-            return Ok(allotment?);
+            return Ok(Some(allotment?));
         }
     }
-    Ok(ctx.guard(ctx.budget().reserve(&draw(1))).await??)
+    Ok(None)
 }
 
 fn bind(

@@ -32,7 +32,7 @@ pub(crate) trait Source: Send {
     ) -> Result<(), ProbeError>;
 }
 
-/// Log files. An unfinished start-up in them is followed to its end.
+/// Log files. Where no start-up in them has ended, the unfinished one is followed to its end.
 #[derive(Debug)]
 pub(crate) struct LogFiles {
     files: Vec<(Follower, bool)>,
@@ -92,9 +92,11 @@ impl Source for LogFiles {
         if self.files.is_empty() {
             return Ok(());
         }
+        // In a loop there always is one that has not ended: those before it tell enough.
         let over = |starts: &[Start]| {
-            let latest = starts.iter().rev().find(|start| start.origin == Origin::Logs);
-            latest.is_none_or(|start| start.attempt.end != AttemptEnd::Unknown)
+            let mut of_logs = starts.iter().filter(|start| start.origin == Origin::Logs).peekable();
+            of_logs.peek().is_none()
+                || of_logs.any(|start| start.attempt.end != AttemptEnd::Unknown)
         };
         self.follow(ctx, record, section.startup_ceiling.value.get(), over).await
     }
@@ -145,11 +147,10 @@ impl Source for Process {
     }
 }
 
-/// The health endpoints of the environment's service, asked once: what its clients see.
+/// The health endpoints of the environment's service: what its clients see. Asked once, and again
+/// after a failure that is later.
 #[derive(Debug, Default)]
-pub(crate) struct Health {
-    asked: bool,
-}
+pub(crate) struct Health;
 
 #[async_trait]
 impl Source for Health {
@@ -161,15 +162,20 @@ impl Source for Health {
         record: &mut Record,
     ) -> Result<(), ProbeError> {
         let service = ctx.environment().services.get(&section.service);
-        let Some(service) = service.filter(|_| !self.asked && !section.logs.is_empty()) else {
+        let Some(service) = service.filter(|_| !section.logs.is_empty()) else { return Ok(()) };
+        let of_logs = |origin: Origin| origin == Origin::Logs;
+        let asked = record.polls.iter().rev().find(|poll| of_logs(poll.origin)).map(|poll| poll.at);
+        let starts = record.collector.starts();
+        let failed = starts.iter().rev().find(|start| of_logs(start.origin));
+        let failed = failed.and_then(|start| start.attempt.failed_at);
+        if asked.is_some() && asked >= failed {
             return Ok(());
-        };
+        }
         let limit = ctx.environment().safety.connect_timeout.get();
         for path in &section.health_paths {
             let asked = health::poll(ctx, Origin::Logs, &service.url, path.as_str(), limit).await?;
             record.polls.push(asked);
         }
-        self.asked = true;
         Ok(())
     }
 }

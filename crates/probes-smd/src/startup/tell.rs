@@ -7,7 +7,7 @@ use shakedown_core::evidence::{Body, ClockSource, LogEntry, Moment, StartupEvent
 use shakedown_core::startup::{Role, Sign};
 use shakedown_core::{Observation, ProbeCtx, Provenance};
 
-use super::timeline::{Origin, Start};
+use super::timeline::{Origin, Start, WAITED};
 use super::{Observed, Poll};
 
 /// The most that is told of one start-up.
@@ -35,7 +35,7 @@ impl Told {
                 }
             };
             for sign in &start.signs {
-                once(event(sign).and_then(|body| at(ctx, start, sign.at, body)));
+                once(exit(sign).and_then(|body| at(ctx, start, sign.at, body)));
             }
             for line in start.lines.iter().filter(|line| line.telling) {
                 let body = Body::LogEntry(LogEntry {
@@ -76,19 +76,18 @@ fn at(ctx: &ProbeCtx, start: &Start, at: Option<Timestamp>, body: Body) -> Optio
     })
 }
 
-fn event(sign: &Sign) -> Option<Body> {
-    let event = match sign.role {
-        Role::Begun | Role::PhaseStarted => "started",
-        Role::PhaseCompleted | Role::Completed => "completed",
-        Role::PhaseFailed | Role::Failed | Role::ImportDeath => "failed",
-        Role::WorkerExit | Role::ContainerExit | Role::Killed => "exited",
-        _ => return None,
-    };
-    let duration = sign.role == Role::PhaseCompleted;
-    Some(Body::Startup(StartupEvent {
-        phase: sign.phase.clone().unwrap_or_default(),
-        event: event.to_owned(),
-        seconds: sign.number.filter(|_| duration),
-        message: sign.quote.text.clone(),
-    }))
+/// What no line says: the exit of a process that we waited for ourselves. Everything else stands in
+/// the lines, which are told as they are.
+fn exit(sign: &Sign) -> Option<Body> {
+    #[expect(clippy::cast_possible_truncation, reason = "an exit code")]
+    let code = sign.number.filter(|_| sign.role == Role::ContainerExit).map(|code| code as i32);
+    (sign.quote.source == WAITED).then(|| {
+        Body::Startup(StartupEvent {
+            phase: String::new(),
+            event: "exited".to_owned(),
+            seconds: None,
+            code,
+            message: sign.quote.text.clone(),
+        })
+    })
 }

@@ -265,6 +265,9 @@ impl Collector {
     }
 }
 
+/// Where a sign stands that no line says.
+pub(crate) const WAITED: &str = "waited for";
+
 /// An exit of a process of ours, as a sign.
 pub(crate) fn exit_sign(at: Timestamp, code: Option<i32>, signal: Option<i32>) -> Sign {
     let (role, number, text) = match (code, signal) {
@@ -282,7 +285,7 @@ pub(crate) fn exit_sign(at: Timestamp, code: Option<i32>, signal: Option<i32>) -
         role,
         phase: None,
         number: number.map(f64::from),
-        quote: Quote { at: Some(at), source: "wait".into(), text },
+        quote: Quote { at: Some(at), source: WAITED.into(), text },
         timeout: false,
     }
 }
