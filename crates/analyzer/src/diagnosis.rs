@@ -17,6 +17,7 @@ use crate::entry::FileId;
 use crate::facts;
 use crate::read::{FileReport, Format, Input, ReadError, ReadOptions, ReadReport, read};
 use crate::run::{self, RunError, read_run_dir};
+use crate::series::{self, SeriesError};
 use crate::signals::{PatternError, Search};
 use crate::store::{Collected, Collector};
 
@@ -33,6 +34,9 @@ pub enum DiagnoseError {
     /// The only input is a run that could not be read.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// The only input are figures that could not be read.
+    #[error(transparent)]
+    Series(#[from] SeriesError),
 }
 
 /// What to reason with.
@@ -109,6 +113,20 @@ pub fn diagnose(
         }
         report.files.push(about);
     }
+    for path in &report.series {
+        let mut about = FileReport::new(path.display().to_string(), Format::TimeSeries);
+        match series::read(path) {
+            Ok((bytes, samples)) => {
+                (about.bytes, about.records) = (bytes, samples.len() as u64);
+                observations.extend(samples);
+            }
+            Err(error) if report.files.is_empty() && report.series.len() == 1 => {
+                return Err(error.into());
+            }
+            Err(error) => about.ended_early = Some(error.to_string()),
+        }
+        report.files.push(about);
+    }
     let names = |file| report.name(file).to_owned();
     let mut collected = collector.finish(&names);
     for service in &mut collected {
@@ -175,7 +193,7 @@ pub fn diagnose_run(
 fn input_value(file: &crate::read::FileReport) -> Value {
     json!({
         "name": file.name,
-        "format": format!("{:?}", file.format),
+        "format": file.format.as_str(),
         "bytes": file.bytes,
         "records": file.records,
         "broken": file.broken,

@@ -12,6 +12,7 @@ pub mod entry;
 mod facts;
 pub mod read;
 pub mod run;
+pub mod series;
 pub mod severity;
 pub mod signals;
 pub mod signature;

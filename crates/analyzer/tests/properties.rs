@@ -123,7 +123,10 @@ fn weaker(before: &ServiceDiagnosis, after: Option<&ServiceDiagnosis>, cause: &s
 /// A fact is carried by the lines that state it in the same words.
 fn fact_of(line: &str) -> Option<String> {
     let entry: Value = serde_json::from_str(line).ok()?;
-    let message = entry.get("textPayload").or_else(|| entry.pointer("/jsonPayload/message"))?;
+    let message = entry
+        .get("textPayload")
+        .or_else(|| entry.pointer("/jsonPayload/message"))
+        .or_else(|| entry.pointer("/protoPayload/status/message"))?;
     let text = message.as_str()?;
     Some(text.chars().filter(|c| !c.is_ascii_digit()).collect())
 }

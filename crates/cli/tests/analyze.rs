@@ -230,3 +230,84 @@ fn the_most_that_is_read_stops_a_bomb() {
     let why = found["inputs"][0]["ended_early"].as_str().expect("it says why");
     assert!(why.contains("more bytes than may be read"), "{why}");
 }
+
+/// Whether `value` is as `schema` says, in the words JSON Schema uses for records of ours.
+fn fits(value: &Value, schema: &Value, root: &Value, at: &str, faults: &mut Vec<String>) {
+    if let Some(name) = schema["$ref"].as_str() {
+        let name = name.rsplit('/').next().expect("a name");
+        return fits(value, &root["$defs"][name], root, at, faults);
+    }
+    for word in ["anyOf", "oneOf"] {
+        let Some(choices) = schema[word].as_array() else { continue };
+        let good = choices.iter().any(|choice| {
+            let mut own = Vec::new();
+            fits(value, choice, root, at, &mut own);
+            own.is_empty()
+        });
+        if !good {
+            faults.push(format!("{at}: {value} is none of {choices:?}"));
+        }
+    }
+    if let Some(only) = schema.get("const").filter(|only| *only != value) {
+        faults.push(format!("{at}: {value} is not {only}"));
+    }
+    if let Some(words) = schema["enum"].as_array().filter(|words| !words.contains(value)) {
+        faults.push(format!("{at}: {value} is not one of {words:?}"));
+    }
+    let kind = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(number) if number.is_f64() => "number",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    let is = |name: &Value| *name == kind || (*name == "number" && kind == "integer");
+    let typed = match &schema["type"] {
+        Value::Array(names) => names.iter().any(is),
+        Value::Null => true,
+        name => is(name),
+    };
+    if !typed {
+        faults.push(format!("{at}: {value} is no {}", schema["type"]));
+    }
+    if let (Some(map), Some(known)) = (value.as_object(), schema["properties"].as_object()) {
+        for (name, inner) in map {
+            match known.get(name) {
+                Some(schema) => fits(inner, schema, root, &format!("{at}.{name}"), faults),
+                None => faults.push(format!("{at}.{name} is not in the schema")),
+            }
+        }
+        for name in schema["required"].as_array().into_iter().flatten() {
+            if !map.contains_key(name.as_str().expect("a name")) {
+                faults.push(format!("{at}.{name} is missing"));
+            }
+        }
+    }
+    if let (Some(list), Some(schema)) = (value.as_array(), schema.get("items")) {
+        for (n, inner) in list.iter().enumerate() {
+            fits(inner, schema, root, &format!("{at}[{n}]"), faults);
+        }
+    }
+}
+
+#[test]
+fn the_documented_schema_is_that_of_real_output() {
+    let docs = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/diagnosis.schema.json");
+    let documented = std::fs::read_to_string(docs).expect("the schema is in docs");
+    let schema: Value = serde_json::from_str(&documented).expect("JSON");
+    assert_eq!(schema, shakedown_core::diagnosis::json_schema(), "`cargo xtask codegen` was run");
+    for name in ["wrong-password.jsonl", "three-services-one-broken.json", "egress-changed.jsonl"] {
+        let diagnosis = json(&analyze(&["--json"], &[&window(name)]));
+        assert_eq!(diagnosis["schema"], "shakedown.diagnosis/1");
+        let mut faults = Vec::new();
+        fits(&diagnosis, &schema, &schema, "", &mut faults);
+        assert!(faults.is_empty(), "{name}: {faults:#?}");
+        let mut other = diagnosis.clone();
+        other["services"][0]["verdict"] = "splendid".into();
+        other["services"][0]["roots"] = serde_json::json!([{ "cause": 3 }]);
+        fits(&other, &schema, &schema, "", &mut faults);
+        assert!(faults.len() >= 3, "what does not fit is noticed: {faults:#?}");
+    }
+}

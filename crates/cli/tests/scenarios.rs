@@ -18,7 +18,7 @@ fn check(name: &str) {
     let context = format!("{name}: {run:#}");
 
     for expected in &scenario.expect.probes {
-        let probe = find(&run, &expected.id);
+        let probe = find(run, &expected.id);
         let verdict = serde_json::to_value(expected.verdict).expect("a word");
         // What did not finish has no verdict; how it ended stands in its place.
         let seen = if probe["status"] == "finished" { &probe["verdict"] } else { &probe["status"] };

@@ -20,6 +20,7 @@ pub struct Quote {
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
+#[cfg_attr(feature = "register", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum AttemptEnd {
     /// The application said that its start-up is complete.
@@ -35,6 +36,7 @@ pub enum AttemptEnd {
 
 /// A start-up phase and how long it took.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "register", derive(schemars::JsonSchema))]
 pub struct PhaseTime {
     /// The phase, as configured.
     pub phase: String,

@@ -7,6 +7,7 @@
 
 mod argument;
 mod probed;
+mod refusals;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,6 +20,7 @@ use crate::monitor::Sample;
 
 pub use argument::Argument;
 pub use probed::PROBE_FINDING;
+pub use refusals::{ANONYMOUS, TOKEN_REFUSED, TOKEN_UNFIT};
 
 /// How long before the first sign of a failure its reason may have been written, in seconds.
 const DEATH_LEAD_S: i64 = 3;
@@ -28,14 +30,10 @@ const REQUEST_REACH_S: i64 = 60;
 const DECISIVE: f64 = 0.6;
 /// From this confidence on a decisive claim is supported.
 const SUPPORTED: f64 = 0.6;
-/// The kind of fact that a handshake came without a token: nothing is wrong with refusing it.
-pub const ANONYMOUS: &str = "auth.no-token";
 /// The kind of fact that an application goes on without something.
 pub const GOES_ON: &str = "app.goes-on";
 /// A line that says so stands at most this much after the one it is about, in seconds.
 const BESIDE_S: i64 = 5;
-/// So few refused handshakes are no state of the service.
-const FEW_HANDSHAKES: u64 = 3;
 /// No log proves more than this.
 const CEILING: f64 = 0.98;
 
@@ -117,6 +115,7 @@ pub struct Case<'e> {
     effects: Vec<Effect>,
     owners: Vec<Option<&'e str>>,
     refused: bool,
+    shut: BTreeSet<&'e str>,
 }
 
 impl<'e> Case<'e> {
@@ -156,6 +155,7 @@ impl<'e> Case<'e> {
             effects: Vec::new(),
             owners: Vec::new(),
             refused: false,
+            shut: BTreeSet::new(),
         }
     }
 
@@ -183,6 +183,7 @@ impl<'e> Case<'e> {
     /// Decides, once, what followed each fact and which cause each failed start-up belongs to.
     fn settle(&mut self) {
         self.refused = self.sockets_are_refused();
+        self.shut = self.shut_areas();
         self.tolerate();
         self.effects = self.hits.iter().map(|hit| self.effect_of(hit)).collect();
         self.owners = (0..self.attempts.len()).map(|attempt| self.owner_of(attempt)).collect();
@@ -215,30 +216,6 @@ impl<'e> Case<'e> {
         for hit in &mut self.hits {
             hit.tolerated |= cleared.contains(hit.signal);
         }
-    }
-
-    /// Whether no WebSocket was ever let in, for more reasons than a missing token.
-    fn sockets_are_refused(&self) -> bool {
-        let count = |wanted: fn(&Traffic) -> bool| -> u64 {
-            // The platform and the application's server count the same handshakes.
-            let by = |access: bool| -> u64 {
-                let answers = self.answers(RequestKind::Websocket);
-                let answers = answers.filter(|t| t.access == access && wanted(t));
-                answers.map(|t| t.count).sum()
-            };
-            by(true).max(by(false))
-        };
-        let anonymous = self.tallies.iter().filter(|tally| tally.fact == ANONYMOUS);
-        let anonymous: u64 = anonymous.map(|tally| tally.count).sum();
-        let refused = count(|traffic| (401..=403).contains(&traffic.status));
-        count(Traffic::served) == 0 && refused >= FEW_HANDSHAKES + anonymous
-    }
-
-    /// Whether an answer is a failure of the service: 5xx, or a refused WebSocket where none at all
-    /// was let in. Refusals beside successes are negative tests, scanners, expired tokens.
-    pub fn answer_failed(&self, traffic: &Traffic) -> bool {
-        let socket = traffic.request == RequestKind::Websocket;
-        traffic.status >= 500 || (socket && self.refused && (401..=403).contains(&traffic.status))
     }
 
     fn effect_of(&self, hit: &Hit<'_>) -> Effect {

@@ -10,6 +10,7 @@ use crate::id::{Cause, Symptom};
 
 /// How a claim stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "register", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum ClaimStatus {
     /// The evidence for it outweighs the evidence against it.

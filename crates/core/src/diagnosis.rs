@@ -15,6 +15,7 @@ pub const SCHEMA: &str = "shakedown.diagnosis/1";
 
 /// What broke, per service.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "register", derive(schemars::JsonSchema))]
 pub struct Diagnosis {
     /// [`SCHEMA`].
     pub schema: String,
@@ -26,8 +27,15 @@ pub struct Diagnosis {
     pub services: Vec<ServiceDiagnosis>,
 }
 
+/// The JSON Schema of a [`Diagnosis`], for whoever reads one.
+#[cfg(feature = "register")]
+pub fn json_schema() -> serde_json::Value {
+    schemars::schema_for!(Diagnosis).to_value()
+}
+
 /// The state of a service over the window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "register", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum HealthVerdict {
     /// It does not do what it is for, and a cause is known or likely.
@@ -42,15 +50,19 @@ pub enum HealthVerdict {
 
 /// A span of time by the log's clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "register", derive(schemars::JsonSchema))]
 pub struct Window {
     /// The first entry held.
+    #[cfg_attr(feature = "register", schemars(with = "Option<String>"))]
     pub from: Option<Timestamp>,
     /// The last entry held.
+    #[cfg_attr(feature = "register", schemars(with = "Option<String>"))]
     pub to: Option<Timestamp>,
 }
 
 /// The diagnosis of one service.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "register", derive(schemars::JsonSchema))]
 pub struct ServiceDiagnosis {
     /// The service; empty when the input does not name one.
     pub service: String,
@@ -74,6 +86,7 @@ pub struct ServiceDiagnosis {
 
 /// A root cause.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "register", derive(schemars::JsonSchema))]
 pub struct Root {
     /// The cause.
     pub cause: String,
@@ -95,8 +108,10 @@ pub struct Root {
 
 /// A quoted line.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "register", derive(schemars::JsonSchema))]
 pub struct EvidenceLine {
     /// When; `null` for a line without a time.
+    #[cfg_attr(feature = "register", schemars(with = "Option<String>"))]
     pub at: Option<Timestamp>,
     /// File, and the entry's id or else its byte.
     pub source: String,
@@ -108,19 +123,23 @@ pub struct EvidenceLine {
 
 /// A symptom.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "register", derive(schemars::JsonSchema))]
 pub struct SymptomSeen {
     /// Its name.
     pub symptom: String,
     /// How often.
     pub count: u64,
     /// The first time.
+    #[cfg_attr(feature = "register", schemars(with = "Option<String>"))]
     pub first: Option<Timestamp>,
     /// The last time.
+    #[cfg_attr(feature = "register", schemars(with = "Option<String>"))]
     pub last: Option<Timestamp>,
 }
 
 /// A cause that the evidence rules out, or that only a word suggests.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "register", derive(schemars::JsonSchema))]
 pub struct Refuted {
     /// The cause.
     pub cause: String,
@@ -132,6 +151,7 @@ pub struct Refuted {
 
 /// A cause about which nothing can be told because another stops the evidence from appearing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "register", derive(schemars::JsonSchema))]
 pub struct Masked {
     /// The cause.
     pub cause: String,
@@ -143,12 +163,14 @@ pub struct Masked {
 
 /// An attempt to start.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "register", derive(schemars::JsonSchema))]
 pub struct Startup {
     /// The instance, its last 12 characters.
     pub instance: String,
     /// The revision.
     pub revision: String,
     /// Its first sign.
+    #[cfg_attr(feature = "register", schemars(with = "Option<String>"))]
     pub at: Option<Timestamp>,
     /// The phases and how long each took.
     pub phases: Vec<PhaseTime>,
@@ -170,8 +192,10 @@ pub struct Startup {
 
 /// A change to the service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "register", derive(schemars::JsonSchema))]
 pub struct ChangeSeen {
     /// When.
+    #[cfg_attr(feature = "register", schemars(with = "Option<String>"))]
     pub at: Option<Timestamp>,
     /// Who, masked.
     pub actor: String,

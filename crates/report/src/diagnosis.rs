@@ -1,8 +1,9 @@
 //! A diagnosis for a tired person: verdict, root, since when, three decisive lines, what it is not,
 //! what to do next.
 
+use shakedown_core::attempt::AttemptEnd;
 use shakedown_core::classify::ClaimStatus;
-use shakedown_core::diagnosis::{EvidenceLine, HealthVerdict, Root, ServiceDiagnosis, Window};
+use shakedown_core::diagnosis::{EvidenceLine, HealthVerdict, Root, ServiceDiagnosis, Startup, Window};
 
 use crate::clean::CleanDiagnosis;
 use crate::human::{Paint, Style};
@@ -38,15 +39,7 @@ pub fn diagnosis(diagnosis: &CleanDiagnosis, style: &Style) -> String {
             "hidden",
             service.masked.iter().map(|m| format!("{}: {}; next: {}", m.cause, m.summary, m.next)),
         );
-        let failed =
-            service.startups.iter().filter(|startup| startup.failed_phase.is_some()).count();
-        if !service.startups.is_empty() {
-            line(
-                &mut text,
-                "start-ups",
-                &format!("{}, {failed} failed in a phase", service.startups.len()),
-            );
-        }
+        line(&mut text, "start-ups", &startups(service));
     }
     if diagnosis.services.is_empty() {
         text.push_str("\nNothing in it belongs to a service.\n");
@@ -204,9 +197,37 @@ fn short(root: &Root, paint: Paint) -> String {
     if let Some(since) = root.evidence.iter().filter_map(|line| line.at).min() {
         line(&mut text, "since", &since.to_string());
     }
-    quotes(&mut text, "because", &root.evidence, DECISIVE);
+    // The same words again tell nothing new.
+    let mut said = std::collections::BTreeSet::new();
+    let distinct: Vec<_> =
+        root.evidence.iter().filter(|line| said.insert(line.quote.clone())).cloned().collect();
+    quotes(&mut text, "because", &distinct, DECISIVE);
     line(&mut text, "next", &root.next);
     text
+}
+
+/// "5 attempts, 4 failed in phase DATABASE, 1 failed".
+fn startups(service: &ServiceDiagnosis) -> String {
+    let failed = |startup: &&Startup| startup.outcome == AttemptEnd::Failed;
+    let mut phases: Vec<&str> = service
+        .startups
+        .iter()
+        .filter(failed)
+        .map(|startup| startup.failed_phase.as_deref().unwrap_or_default())
+        .collect();
+    phases.sort_unstable_by(|a, b| b.cmp(a));
+    let mut parts = match service.startups.len() {
+        0 => return String::new(),
+        1 => vec!["1 attempt".to_owned()],
+        n => vec![format!("{n} attempts")],
+    };
+    for same in phases.chunk_by(|a, b| a == b) {
+        parts.push(match same[0] {
+            "" => format!("{} failed", same.len()),
+            phase => format!("{} failed in phase {phase}", same.len()),
+        });
+    }
+    parts.join(", ")
 }
 
 fn quotes(text: &mut String, label: &str, lines: &[EvidenceLine], most: usize) {

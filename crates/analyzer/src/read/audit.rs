@@ -165,7 +165,7 @@ fn flatten(value: &Value, at: String, redactor: &Redactor, out: &mut BTreeMap<St
                 flatten(value, inner, redactor, out);
             }
         }
-        Value::String(text) if text.contains('@') && !text.contains(char::is_whitespace) => {
+        Value::String(text) if is_address(text) => {
             out.insert(at, mask(text));
         }
         Value::String(_) if is_secret(&at) => {
@@ -182,6 +182,18 @@ fn flatten(value: &Value, at: String, redactor: &Redactor, out: &mut BTreeMap<St
             out.insert(at, text);
         }
     }
+}
+
+/// Whether a text is somebody's address: one `@` between a name and a domain. An image by its digest
+/// (`registry/app@sha256:..`) is none.
+fn is_address(text: &str) -> bool {
+    let Some((local, domain)) = text.split_once('@') else { return false };
+    let plain = |part: &str, extra: &str| {
+        !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || extra.contains(c))
+    };
+    // `user:` and `serviceAccount:` stand before the members of a policy.
+    let local = local.rsplit(':').next().unwrap_or_default();
+    plain(local, ".-_+'") && plain(domain, ".-") && domain.contains('.')
 }
 
 /// A person's address without the person; service accounts stay.
@@ -247,6 +259,23 @@ mod tests {
                 ("env.MODE".to_owned(), "a".to_owned(), "b".to_owned()),
             ]
         );
+    }
+
+    #[test]
+    fn people_are_masked_and_images_by_digest_are_not() {
+        for address in ["alice@example.com", "user:alice.b@example.co.uk"] {
+            assert!(is_address(address), "{address}");
+        }
+        for other in ["eu.gcr.io/p/app@sha256:0a1b2c", "postgres://u:p@host/db", "a@b", "@x.y"] {
+            assert!(!is_address(other), "{other}");
+        }
+        let audit = deploy("all-traffic", "a");
+        let digest = "europe-west1-docker.pkg.dev/p/apps/backend@sha256:9f86d081884c7d65";
+        let text = serde_json::json!({ "request": { "service": { "spec": { "template": {
+            "spec": { "containers": [{ "image": digest }] } } } } } });
+        let by_digest = Audit::from_value(&text);
+        assert_eq!(by_digest.fields["containers.image"], digest);
+        assert_ne!(audit.fields["containers.image"], digest);
     }
 
     #[test]

@@ -116,6 +116,9 @@ fn words<'a>(raw: &Raw<'a>) -> Cow<'a, str> {
     if !raw.plain {
         return text(raw.text);
     }
+    if raw.boxed > 0 {
+        return Cow::Owned(super::table::without_box(raw.text, raw.boxed));
+    }
     if raw.prefixed {
         return Cow::Owned(lines::without_prefixes(raw.text));
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::batch::State;
+use super::record::{self, Hint, Raw};
 use super::scan::{skip_value, skip_ws};
 use super::table::Columns;
 use super::tree::{Tree, has_collection};
@@ -25,6 +26,8 @@ pub enum Format {
     Junit,
     /// The journal of a run of shakedown.
     RunDirectory,
+    /// Time series of Cloud Monitoring.
+    TimeSeries,
     /// Nothing in it.
     Empty,
 }
@@ -40,6 +43,7 @@ impl Format {
             Self::Table => "table",
             Self::Junit => "junit",
             Self::RunDirectory => "run-directory",
+            Self::TimeSeries => "time-series",
             Self::Empty => "empty",
         }
     }
@@ -68,6 +72,9 @@ pub(crate) fn detect(head: &[u8]) -> (Format, State) {
         Some(b'{') => object(rest, tree, lines),
         Some(b'<') if is_junit(rest) => (Format::Junit, State::Junit),
         Some(_) => {
+            if let Some(columns) = Columns::of_box(rest) {
+                return (Format::Table, State::Table(columns));
+            }
             let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
             match Columns::of(&rest[..end]) {
                 Some(columns) => (Format::Table, State::Table(columns)),
@@ -86,6 +93,10 @@ fn object(rest: &[u8], tree: impl Fn() -> State, lines: impl Fn() -> State) -> (
     }
     let line_end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
     match skip_value(rest, 0) {
+        // One object that is no entry: somebody's report, on one line.
+        Ok(end) if skip_ws(rest, end) >= rest.len() && !is_entry(rest) => {
+            (Format::JsonObject, tree())
+        }
         // The first object ends on its line: one per line, or a single one.
         Ok(end) if end <= line_end => (Format::JsonLines, lines()),
         Ok(_) => (Format::JsonArray, tree()),
@@ -102,6 +113,11 @@ fn object(rest: &[u8], tree: impl Fn() -> State, lines: impl Fn() -> State) -> (
             }
         }
     }
+}
+
+fn is_entry(object: &[u8]) -> bool {
+    let mut raw = Raw::default();
+    record::parse(object, 0, Hint::default(), &mut raw).is_ok() && raw.is_entry()
 }
 
 fn is_junit(rest: &[u8]) -> bool {

@@ -36,38 +36,46 @@ impl Input {
 /// How deep directories are followed.
 const MAX_DIR_DEPTH: usize = 16;
 
-/// The files behind `inputs`, and the run directories among them.
-pub(crate) fn expand(inputs: &[Input]) -> Result<(Vec<Input>, Vec<PathBuf>), ReadError> {
-    let (mut files, mut runs) = (Vec::new(), Vec::new());
-    for input in inputs {
-        match input {
-            Input::Path(path) => walk(path, MAX_DIR_DEPTH, &mut files, &mut runs)?,
-            other => files.push(other.clone()),
-        }
-    }
-    if files.is_empty() && runs.is_empty() {
-        return Err(ReadError::Nothing);
-    }
-    Ok((files, runs))
+/// What is behind the inputs of an analysis.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// Files of entries.
+    pub(crate) files: Vec<Input>,
+    /// Run directories of shakedown.
+    pub(crate) runs: Vec<PathBuf>,
+    /// Files of time series.
+    pub(crate) series: Vec<PathBuf>,
 }
 
-fn walk(
-    path: &Path,
-    depth: usize,
-    files: &mut Vec<Input>,
-    runs: &mut Vec<PathBuf>,
-) -> Result<(), ReadError> {
+/// The files behind `inputs`, and what among them is not made of entries.
+pub(crate) fn expand(inputs: &[Input]) -> Result<Found, ReadError> {
+    let mut found = Found::default();
+    for input in inputs {
+        match input {
+            Input::Path(path) => walk(path, MAX_DIR_DEPTH, &mut found)?,
+            other => found.files.push(other.clone()),
+        }
+    }
+    if found.files.is_empty() && found.runs.is_empty() && found.series.is_empty() {
+        return Err(ReadError::Nothing);
+    }
+    Ok(found)
+}
+
+fn walk(path: &Path, depth: usize, found: &mut Found) -> Result<(), ReadError> {
     let failed = |source| ReadError::Io { name: path.display().to_string(), source };
     if !fs::metadata(path).map_err(failed)?.is_dir() {
         if path.file_name().is_some_and(|name| name == "journal.jsonl") {
-            runs.push(path.parent().unwrap_or(Path::new(".")).to_owned());
-            return Ok(());
+            found.runs.push(path.parent().unwrap_or(Path::new(".")).to_owned());
+        } else if crate::series::recognise(path) {
+            found.series.push(path.to_owned());
+        } else {
+            found.files.push(Input::Path(path.to_owned()));
         }
-        files.push(Input::Path(path.to_owned()));
         return Ok(());
     }
     if path.join("journal.jsonl").is_file() {
-        runs.push(path.to_owned());
+        found.runs.push(path.to_owned());
         return Ok(());
     }
     let mut entries: Vec<PathBuf> = fs::read_dir(path)
@@ -77,7 +85,7 @@ fn walk(
     for entry in entries {
         let hidden = entry.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
         if !hidden && depth > 0 {
-            walk(&entry, depth - 1, files, runs)?;
+            walk(&entry, depth - 1, found)?;
         }
     }
     Ok(())

@@ -131,6 +131,8 @@ pub struct ReadReport {
     pub files: Vec<FileReport>,
     /// Run directories of shakedown that were found: see [`read_run_dir`](crate::run::read_run_dir).
     pub run_dirs: Vec<PathBuf>,
+    /// Saved answers of Cloud Monitoring that were found: figures, no entries.
+    pub series: Vec<PathBuf>,
 }
 
 impl ReadReport {
@@ -155,11 +157,12 @@ pub fn read<S: EntrySink>(
     options: &ReadOptions,
     make_sink: impl Fn() -> S,
 ) -> Result<(S, Coverage, ReadReport), ReadError> {
-    let (sources, run_dirs) = input::expand(inputs)?;
-    let mut done = pipeline::run(&sources, options, make_sink)?;
-    for (file, source) in done.files.iter_mut().zip(&sources) {
+    let found = input::expand(inputs)?;
+    let mut done = pipeline::run(&found.files, options, make_sink)?;
+    for (file, source) in done.files.iter_mut().zip(&found.files) {
         file.name = source.name();
     }
     let coverage = done.tally.finish(done.claimed, done.ids_beyond);
-    Ok((done.sink, coverage, ReadReport { files: done.files, run_dirs }))
+    let report = ReadReport { files: done.files, run_dirs: found.runs, series: found.series };
+    Ok((done.sink, coverage, report))
 }

@@ -26,6 +26,8 @@ pub(crate) struct Raw<'a> {
     pub(crate) plain: bool,
     /// Whether something else put a prefix before each line of it.
     pub(crate) prefixed: bool,
+    /// The column of a boxed table that it is a cell of over several lines, from 1; 0 for none.
+    pub(crate) boxed: u8,
     pub(crate) time: &'a [u8],
     /// How good `time` is: an entry's own time beats the time of its reception.
     pub(crate) time_rank: u8,
@@ -248,7 +250,9 @@ fn member<'a>(bytes: &'a [u8], key: &[u8], at: usize, raw: &mut Raw<'a>) -> Resu
             }
             Ok(end)
         }
-        b"service" | b"service_name" | b"container_name" if raw.service.is_empty() => {
+        b"service" | b"service_name" | b"container_name" | b"container"
+            if raw.service.is_empty() =>
+        {
             take_string(bytes, at, &mut raw.service)
         }
         b"revision" | b"revision_name" if raw.revision.is_empty() => {

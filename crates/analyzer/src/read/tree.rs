@@ -232,7 +232,10 @@ impl Tree {
             batch.not_entries += 1;
             return Ok(end);
         }
-        self.push(inside, at)
+        // Somebody's report of their own shape: looked through for what is like an entry.
+        let report = top.is_none_or(|top| top.deep);
+        let origin = if report { Origin::Summary } else { hint.origin };
+        self.push(Frame { deep: report, hint: Hint { origin, ..hint }, ..inside }, at)
     }
 
     fn member<'a>(

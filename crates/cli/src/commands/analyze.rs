@@ -32,7 +32,7 @@ pub(super) fn analyze(args: &AnalyzeArgs, registry: &Registry) -> Result<u8> {
     };
     let diagnosed = match diagnose(&inputs, &reasoning(registry, &startup), &options) {
         Ok(diagnosed) => diagnosed,
-        Err(error @ (DiagnoseError::Read(_) | DiagnoseError::Run(_))) => {
+        Err(error) if !matches!(error, DiagnoseError::Pattern(_)) => {
             let error = anyhow::Error::from(error);
             return Err(usage(format!(
                 "{error:#}; name saved exports, run directories, folders of them, or - for standard input"
@@ -81,5 +81,61 @@ fn code(diagnosis: &Diagnosis, fail_on: Option<FailOn>) -> u8 {
     match diagnosis.services.iter().any(|service| fails(service.verdict)) {
         true => exit::FINDINGS,
         false => exit::PASSED,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::PathBuf;
+
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::args::{Args, Command};
+    use crate::commands::plan;
+
+    /// Every next step that the diagnoses of the corpus name.
+    fn next_steps(registry: &Registry) -> BTreeSet<String> {
+        let corpus = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../analyzer/tests/corpus");
+        let startup = shakedown_probes_smd::Startup::default().0;
+        let mut steps = BTreeSet::new();
+        for entry in std::fs::read_dir(corpus).expect("the corpus") {
+            let path = entry.expect("an entry").path();
+            if path.extension().is_some_and(|extension| extension == "toml") {
+                continue;
+            }
+            let reasoning = reasoning(registry, &startup);
+            let diagnosed = diagnose(&[Input::Path(path)], &reasoning, &ReadOptions::default());
+            for service in diagnosed.expect("it is read").diagnosis.services {
+                steps.extend(service.roots.into_iter().map(|root| root.next));
+                steps.extend(service.masked.into_iter().map(|masked| masked.next));
+            }
+        }
+        steps
+    }
+
+    #[test]
+    fn every_command_a_next_step_names_exists() {
+        let registry = Registry::linked().expect("no duplicates");
+        let steps = next_steps(&registry);
+        let mut commands = 0;
+        for step in &steps {
+            assert!(!step.is_empty(), "a root without a next step");
+            for (n, command) in step.split('`').enumerate().filter(|(n, _)| n % 2 == 1) {
+                let Some(arguments) = command.strip_prefix("shakedown ") else {
+                    assert!(command.starts_with("gcloud "), "{n}: {step}");
+                    continue;
+                };
+                commands += 1;
+                let words = std::iter::once("shakedown").chain(arguments.split_whitespace());
+                let args = Args::try_parse_from(words).unwrap_or_else(|error| panic!("{error}"));
+                let Command::Run(args) = args.command else { panic!("{command}") };
+                let (selected, _) = plan::selected(&args, &registry).expect("selectors");
+                assert!(selected.len() >= args.selectors.len(), "{command} selects too little");
+            }
+            assert!(!step.contains("probe cloudsql."), "a command without its name: {step}");
+        }
+        assert!(commands >= 5, "{steps:#?}");
     }
 }

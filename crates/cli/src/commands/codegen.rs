@@ -7,6 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use shakedown_core::Registry;
+use shakedown_core::diagnosis::json_schema;
 use shakedown_core::environment::{TimeScale, schema};
 use shakedown_core::registry::ProbeEntry;
 
@@ -27,6 +28,8 @@ pub(super) fn codegen(root: &Path, registry: &Registry) -> Result<u8> {
     }
     let text = serde_json::to_string_pretty(&schema(registry))?;
     fs::write(docs.join("environment.schema.json"), text + "\n")?;
+    let text = serde_json::to_string_pretty(&json_schema())?;
+    fs::write(docs.join("diagnosis.schema.json"), text + "\n")?;
     fs::write(docs.join("guide/strategy.md"), strategy_guide(registry))?;
     fs::write(docs.join("guide/exit-codes.md"), exit_codes())?;
     Ok(exit::PASSED)

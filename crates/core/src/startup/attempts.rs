@@ -177,6 +177,10 @@ impl Building {
                 self.attempt.at_import = !self.own_sequence;
                 self.fail(sign);
             }
+            Role::NotReady => {
+                self.completed = false;
+                self.fail(sign);
+            }
             Role::Completed => self.complete(),
             Role::WorkerExit | Role::ContainerExit => self.exit(sign),
             Role::Killed => {

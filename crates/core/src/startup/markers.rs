@@ -57,6 +57,8 @@ pub enum Role {
     Failed,
     /// The worker died while it booted.
     ImportDeath,
+    /// The platform's start-up probe gave it up, whatever the application says.
+    NotReady,
     /// The start-up is complete.
     Completed,
     /// The server says with which code its worker exited.
@@ -85,12 +87,25 @@ pub struct Marker<'a> {
 impl Marker<'_> {
     /// Whether it is about a failure and its line calls what happened a timeout.
     pub fn says_timeout(&self) -> bool {
-        let says = || {
-            let line = self.line.to_ascii_lowercase();
-            ["timeout", "timed out", "deadline exceeded"].iter().any(|word| line.contains(word))
-        };
-        self.role >= Role::ClaimedTimeout && says()
+        self.role >= Role::ClaimedTimeout && says_timeout(self.line)
     }
+}
+
+/// Whether a line calls what happened a timeout: the word by itself or an exception of that name, not
+/// a part of another name (`connect_timeout=75`, `DatabaseTimeoutConfig`), and not what somebody
+/// files it under (`... pattern detected: what happened`, `[TIMEOUT - Circuit: closed]`).
+fn says_timeout(line: &str) -> bool {
+    let told = line.rfind("pattern detected: ").map_or(line, |at| &line[at + 18..]);
+    let told = told.rfind("[TIMEOUT").map_or(told, |at| &told[..at]).to_ascii_lowercase();
+    let part = |c: char| c.is_ascii_alphanumeric() || "_.=".contains(c);
+    let words = told.match_indices("timeout").any(|(at, word)| {
+        let (before, after) = (&told[..at], &told[at + word.len()..]);
+        let named = ["error", "exception"].iter().find_map(|end| after.strip_prefix(end));
+        let end = named.unwrap_or(after);
+        (named.is_some() || !before.ends_with(part))
+            && !end.starts_with(|c: char| part(c) && c != '.')
+    });
+    words || told.contains("timed out") || told.contains("deadline exceeded")
 }
 
 #[derive(Debug)]
@@ -136,9 +151,9 @@ const COMMON: &[(&str, Role, Option<&str>)] = &[
     ("was sent SIGTERM!", Role::Stop, None),
     ("Handling signal: term", Role::Stop, None),
     ("Shutting down user disabled instance", Role::Stop, None),
-    ("STARTUP TCP probe failed", Role::Failed, None),
-    ("STARTUP HTTP probe failed", Role::Failed, None),
-    ("STARTUP GRPC probe failed", Role::Failed, None),
+    ("STARTUP TCP probe failed", Role::NotReady, None),
+    ("STARTUP HTTP probe failed", Role::NotReady, None),
+    ("STARTUP GRPC probe failed", Role::NotReady, None),
     ("Container failed to start.", Role::Failed, None),
     // Next.js; Node servers; Spring Boot; PostgreSQL
     ("Ready in ", Role::Completed, Some(r"^\W*Ready in (?P<number>[\d.]+) ?m?s")),
@@ -279,6 +294,30 @@ fn literal_of(pattern: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_timeout_is_a_word_and_not_a_part_of_a_name() {
+        for line in [
+            "Database initialization timeout after 25.0s",
+            "TimeoutError: ",
+            "asyncio.exceptions.TimeoutError",
+            "connection timed out",
+            "context deadline exceeded",
+            "Issue #1 pattern detected: statement timeout",
+            "failed: timeout expired [TIMEOUT - Circuit: closed]",
+        ] {
+            assert!(says_timeout(line), "{line}");
+        }
+        for line in [
+            "'DatabaseTimeoutConfig' object has no attribute 'connection_timeout'",
+            "password authentication failed (connect_timeout=75)",
+            "password authentication failed (after 1.20s) [TIMEOUT - Circuit: closed]",
+            "database timeout failure - Issue #1 pattern detected: KeyError",
+            "timeout=75.0",
+        ] {
+            assert!(!says_timeout(line), "{line}");
+        }
+    }
 
     #[test]
     fn the_literal_of_a_pattern_is_one_every_match_holds() {

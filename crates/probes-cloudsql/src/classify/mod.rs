@@ -2,16 +2,19 @@
 
 mod signals;
 
+use shakedown_core::case::Effect;
 use shakedown_core::classify::{
     Claim, ClaimStatus, Claimed, ClassifierMeta, ClassifierSpec, FailureClassifier,
 };
 use shakedown_core::evidence::ObservationMeta;
-use shakedown_core::id::{Cause, ObservationKind};
+use shakedown_core::id::{Cause, ObservationKind, Symptom};
 use shakedown_core::{Case, Evidence};
 
 use crate::causes::{MAX_CONNECTIONS, POOL_EXHAUSTION, SLOW, UNREACHABLE};
 use signals::{CANNOT_CONNECT, NO_POOLED, NO_SLOT, REFUSED, RESTARTING, TOO_SLOW};
 
+/// The symptom that another crate describes: somebody is not let in, here the service itself.
+const LOGIN_REFUSED: Symptom = Symptom::new("auth_failure");
 /// The cause that another crate describes: wrong credentials and names are configuration.
 const CONFIGURATION_ERROR: Cause = Cause::new("configuration_error");
 
@@ -48,7 +51,7 @@ impl ClassifierSpec for Database {
         id: "cloudsql.database",
         summary: "tells an unreachable database from full slots, an empty pool, slow answers and wrong credentials",
         causes: &[UNREACHABLE, MAX_CONNECTIONS, POOL_EXHAUSTION, SLOW, CONFIGURATION_ERROR],
-        symptoms: &[],
+        symptoms: &[LOGIN_REFUSED],
     };
 }
 
@@ -72,7 +75,26 @@ fn classify(case: &Case<'_>) -> Vec<Claim> {
     claims.extend(pool(case));
     claims.extend(slow(case));
     claims.extend(identity(case));
+    claims.extend(login_refused(case));
     claims
+}
+
+/// The database lets the service's own role not in, and something followed from it.
+fn login_refused(case: &Case<'_>) -> Option<Claim> {
+    const LOGIN: [&str; 3] = ["cloudsql.password", "cloudsql.hba", "cloudsql.no-role"];
+    let refused =
+        case.hits.iter().enumerate().filter(|(index, hit)| {
+            LOGIN.contains(&hit.signal) && case.effect(*index) != Effect::None
+        });
+    let refused: Vec<_> = refused.map(|(_, hit)| hit.observation).collect();
+    let at = |o: &&shakedown_core::Observation| (1, Some(o.moment.at), Some(o.moment.at));
+    let seen = shakedown_core::case::seen(refused.iter().map(at))?;
+    let claimed = Claimed::Symptom(LOGIN_REFUSED);
+    let mut claim = Claim::new(claimed, case.service, ClaimStatus::Supported);
+    claim.confidence = 1.0;
+    claim.seen = Some(seen);
+    claim.supporting = refused.into_iter().take(3).cloned().collect();
+    Some(claim)
 }
 
 /// "n lines say what; what followed".

@@ -116,7 +116,7 @@ const SIGNALS: &[LogSignal] = &[
     LogSignal::new("cloudsql.deadlock", TOO_SLOW, &["deadlock detected"]).speaks(SLOW, 0.5),
 
     // --- who asked, and for what -------------------------------------------------------------
-    refused("cloudsql.password", &["password authentication failed for user", "InvalidPasswordError", "SASL authentication failed"], 0.9),
+    refused("cloudsql.password", &["password authentication failed for user", "InvalidPasswordError", "SASL authentication failed", "SCRAM authentication failed", "no password supplied"], 0.9),
     refused("cloudsql.hba", &["no pg_hba.conf entry for"], 0.85),
     refused("cloudsql.no-database", &["InvalidCatalogNameError"], 0.85),
     refused("cloudsql.no-database-text", &["FATAL:  database \"", "FATAL: database \"", "OperationalError) database \"", "): database \"", "error: database \""], 0.85).with(&["\" does not exist"]),
@@ -124,9 +124,10 @@ const SIGNALS: &[LogSignal] = &[
     refused("cloudsql.no-socket", &[".s.PGSQL.5432"], 0.85).with(&["No such file or directory"]),
     refused("cloudsql.no-socket-errno", &["[Errno 2] No such file or directory", "connect ENOENT /cloudsql/"], 0.7).with(&["/cloudsql/"]),
     refused("cloudsql.no-host", &["could not translate host name", "getaddrinfo ENOTFOUND", "failed to lookup address information"], 0.75),
-    refused("cloudsql.iam", &["ensure that the account has access to", "cloudsql.instances.connect", "NOT_AUTHORIZED"], 0.85).any_level(),
-    refused("cloudsql.iam-403", &["googleapi: Error 403"], 0.8).with(&["loud"]).any_level(),
+    refused("cloudsql.iam", &["ensure that the account has access to", "cloudsql.instances.connect", "NOT_AUTHORIZED"], 0.9).any_level(),
+    refused("cloudsql.iam-403", &["googleapi: Error 403", "accessNotConfigured"], 0.9).with(&["loud"]).any_level(),
     refused("cloudsql.no-ip", &["instance does not have IP of type", "config error: "], 0.85).with(&["connection name"]).any_level(),
     refused("cloudsql.empty-host", &["Configuration(EmptyHost)", "invalid dsn:", "Could not parse SQLAlchemy URL", "invalid connection option", "Could not parse rfc1738 URL"], 0.85),
-    refused("cloudsql.sslmode", &["connect() got an unexpected keyword argument 'sslmode'", "server does not support TLS", "server does not support SSL, but SSL was required"], 0.85),
+    refused("cloudsql.sslmode", &["connect() got an unexpected keyword argument 'sslmode'", "server does not support TLS", "server does not support SSL, but SSL was required", "invalid sslmode value", "server does not support SSL"], 0.85),
+    refused("cloudsql.certificate", &["SSL error: certificate verify failed", "server certificate for \"", "root certificate file \"", "could not load client certificate"], 0.85),
 ];

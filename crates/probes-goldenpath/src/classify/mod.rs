@@ -3,7 +3,10 @@
 mod signals;
 
 use shakedown_core::attempt::{RequestKind, Traffic};
-use shakedown_core::case::{ANONYMOUS, Argument, Hit, PROBE_FINDING, seen};
+use shakedown_core::case::{
+    ANONYMOUS, Argument, Hit, PROBE_FINDING, TOKEN_REFUSED as REFUSED, TOKEN_UNFIT as SIGNATURE,
+    seen,
+};
 use shakedown_core::classify::{
     Claim, ClaimStatus, Claimed, ClassifierMeta, ClassifierSpec, FailureClassifier, Seen,
 };
@@ -12,7 +15,7 @@ use shakedown_core::id::{Cause, ObservationKind, Symptom};
 use shakedown_core::{AttemptEnd, Case, Evidence, Observation};
 
 use crate::causes::{AUTH_FAILURE, GOLDEN_PATH_OFFLINE, REQUESTS_FAIL, TOKENS_REFUSED};
-use signals::{ACCEPTED, REFUSED, SIGNATURE};
+use signals::ACCEPTED;
 
 /// The cause that another crate describes: two services that disagree are configured wrongly.
 const CONFIGURATION_ERROR: Cause = Cause::new("configuration_error");
@@ -81,16 +84,16 @@ fn classify(case: &Case<'_>) -> Vec<Claim> {
 
 /// Whoever checks tokens refuses all of them although they are good elsewhere.
 fn disagreement(case: &Case<'_>) -> Option<Claim> {
-    let refused = case.answers(RequestKind::Websocket).any(|traffic| case.answer_failed(traffic));
+    let refused = turned_away(case);
     let argument = case.argue(&CONFIGURATION_ERROR, |hit| hit.signal.starts_with("goldenpath."))?;
-    if !refused && !argument.requests && argument.attempts.is_empty() {
+    if refused.is_none() && !argument.requests && argument.attempts.is_empty() {
         return None;
     }
     let accepted = case.of_kind(ACCEPTED).next();
     let mut summary = format!(
         "{} that tokens do not fit the secret or key of this service; {}.",
         argument.say(),
-        if refused { "not one WebSocket was let in".to_owned() } else { argument.effect() }
+        refused.map_or_else(|| argument.effect(), ToOwned::to_owned)
     );
     if case.answers(RequestKind::Health).any(Traffic::served) {
         summary
@@ -102,40 +105,51 @@ fn disagreement(case: &Case<'_>) -> Option<Claim> {
     let next = "compare the signing secret's version (not its text) in both services' revisions, then probe the login-to-WebSocket path with one fresh token";
     let mut claim = argument.claim(case.service, summary, next);
     claim.supporting.extend(accepted.map(|hit| hit.observation.clone()));
-    claim.supporting.extend(refused_sockets(case));
+    claim.supporting.extend(refused_answers(case));
     claim.explains = vec![TOKENS_REFUSED, GOLDEN_PATH_OFFLINE];
     Some(claim)
 }
 
-fn refused_sockets(case: &Case<'_>) -> Vec<Observation> {
-    let sockets = case.traffic.iter().filter(|(_, traffic)| {
-        traffic.request == RequestKind::Websocket && case.answer_failed(traffic)
-    });
-    sockets.map(|(observation, _)| (*observation).clone()).take(2).collect()
+fn refused_answers(case: &Case<'_>) -> Vec<Observation> {
+    let refused = case.traffic.iter().filter(|(_, traffic)| case.turned_away(traffic));
+    refused.map(|(observation, _)| (*observation).clone()).take(2).collect()
+}
+
+/// Who is turned away, if everybody is.
+fn turned_away(case: &Case<'_>) -> Option<&'static str> {
+    let turned = |kind| case.answers(kind).any(|traffic| case.turned_away(traffic));
+    if turned(RequestKind::Websocket) {
+        Some("not one WebSocket was let in")
+    } else if turned(RequestKind::Other) {
+        Some("not one call of this API was let in")
+    } else {
+        None
+    }
 }
 
 /// Tokens are refused, and nothing says why.
 fn refusals(case: &Case<'_>, known: Option<&Claim>) -> Option<Claim> {
-    let sockets = case.answers(RequestKind::Websocket).any(|traffic| case.answer_failed(traffic));
-    if !sockets || known.is_some_and(|claim| claim.status == ClaimStatus::Supported) {
+    let refused = turned_away(case)?;
+    if known.is_some_and(|claim| claim.status == ClaimStatus::Supported) {
         return None;
     }
     let argument: Option<Argument<'_>> = case.argue(&AUTH_FAILURE, |_| true);
-    let next =
-        "one fresh token of the issuer against this service's WebSocket, with the reason it gives";
-    let summary = "not one WebSocket was let in while others than anonymous ones asked; no line says that a signature, secret or key does not fit.";
+    let next = "one fresh token of the issuer against this service, with the reason it gives";
+    let summary = format!(
+        "{refused} while others than anonymous ones asked; no line says that a signature, secret or key does not fit."
+    );
     let mut claim = match &argument {
-        Some(argument) => argument.claim(case.service, summary.to_owned(), next),
+        Some(argument) => argument.claim(case.service, summary, next),
         None => {
             let claimed = Claimed::Cause(AUTH_FAILURE);
             let mut claim = Claim::new(claimed, case.service, ClaimStatus::Undetermined);
             claim.confidence = 0.4;
-            claim.summary = summary.to_owned();
+            claim.summary = summary;
             claim.next = next.to_owned();
             claim
         }
     };
-    claim.supporting.extend(refused_sockets(case));
+    claim.supporting.extend(refused_answers(case));
     claim.explains = vec![GOLDEN_PATH_OFFLINE];
     Some(claim)
 }
@@ -206,6 +220,6 @@ fn offline(case: &Case<'_>) -> Option<Claim> {
     };
     let (found, mut lines) = case.symptom_found(&GOLDEN_PATH_OFFLINE);
     let part = part.or_else(unstarted).or(found)?;
-    lines.extend(refused_sockets(case));
+    lines.extend(refused_answers(case));
     Some(symptom(case, GOLDEN_PATH_OFFLINE, part, lines))
 }

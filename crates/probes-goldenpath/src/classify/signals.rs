@@ -1,12 +1,8 @@
 //! The exact texts about tokens.
 
-use shakedown_core::case::ANONYMOUS;
+use shakedown_core::case::{ANONYMOUS, TOKEN_REFUSED as REFUSED, TOKEN_UNFIT as SIGNATURE};
 use shakedown_core::signal::{LogSignal, SignalTable};
 
-/// A token's signature does not fit the secret or key of whoever checks it.
-pub(crate) const SIGNATURE: &str = "auth.signature";
-/// A token was refused for another reason.
-pub(crate) const REFUSED: &str = "auth.token-refused";
 /// A token was accepted.
 pub(crate) const ACCEPTED: &str = "auth.token-accepted";
 

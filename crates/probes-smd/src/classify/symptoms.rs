@@ -25,8 +25,9 @@ pub(super) fn claims(case: &Case<'_>) -> Vec<Claim> {
         }
     };
     let timed_out = count(case, |attempt| attempt.timed_out && attempt.failed_in_database);
-    // Where the phase's own marker is not held, the error message counts.
-    let failed = case.failures().next().is_some();
+    // Where no phase's own marker is held, the error message counts.
+    let nowhere = |(_, _, attempt): (_, _, &Attempt)| attempt.failed_phase.is_empty();
+    let failed = case.failures().next().is_some() && case.failures().all(nowhere);
     let (part, lines) = match timed_out.0 {
         None if failed => of_kind(case, PHASE_WORDS),
         _ => timed_out,

@@ -3,7 +3,7 @@
 use shakedown_core::case::Argument;
 use shakedown_core::classify::{Claim, ClaimStatus, Claimed};
 use shakedown_core::evidence::Body;
-use shakedown_core::monitor::{Reading, Sample};
+use shakedown_core::monitor::Reading;
 use shakedown_core::{Case, Observation, Provenance};
 
 use super::signals::CAPACITY_WORD;
@@ -19,26 +19,52 @@ const LATENCY_STEP: &str = "vpc.latency-step";
 /// What would decide it.
 pub(super) const NEXT: &str = "`shakedown run vpc.connector-capacity vpc.scaling-delay` from inside the network, beside vpcaccess.googleapis.com/connector/cpu/utilizations and connector/instances of the same minutes";
 
-/// Samples that state a connector without room: its processor, its throughput as a share of what it
-/// can, as many instances as it may have. What somebody assumed or simulated states nothing about a
-/// real one; a lab's own simulation is measured there.
-pub(super) fn full(case: &Case<'_>) -> Vec<Observation> {
-    let samples = case.samples.iter().filter(|(_, sample)| is_full(sample));
-    samples.map(|(observation, _)| (*observation).clone()).collect()
+/// How far from what is held of a service a figure may lie and still be about it, in seconds.
+const REACH_S: i64 = 300;
+
+/// What is known of the connector in the minutes that are held of a service.
+#[derive(Debug, Default)]
+pub(super) struct Figures {
+    /// Samples that state a connector without room.
+    pub(super) full: Vec<Observation>,
+    /// The highest share of its processor that was sampled.
+    pub(super) cpu: Option<f64>,
 }
 
-fn is_full(sample: &Sample) -> bool {
-    let Reading::Value(value) = sample.value else { return false };
-    let metric = sample.metric.as_str();
-    let of = |word: &str| metric.contains("connector") && metric.contains(word);
-    // A share of 1, or a percentage.
-    let share = if sample.unit == "%" { value / 100.0 } else { value };
-    let most = sample.labels.iter().find(|(name, _)| name == "max");
-    let most = most.and_then(|(_, most)| most.parse::<f64>().ok());
-    sample.provenance != Provenance::Assumed
-        && ((of("cpu") && share >= CPU_FULL)
+/// The samples of the connector: its processor, its throughput as a share of what it can, as many
+/// instances as it may have. What somebody assumed states nothing; what a lab simulates is true of
+/// the lab.
+pub(super) fn figures(case: &Case<'_>) -> Figures {
+    let mut figures = Figures::default();
+    let second = |at: &Option<_>| at.map(shakedown_core::clock::Timestamp::as_second);
+    let (from, to) = (second(&case.held.from), second(&case.held.to));
+    for (observation, sample) in &case.samples {
+        let at = sample.taken_at.as_second();
+        let near =
+            from.is_none_or(|from| at >= from - REACH_S) && to.is_none_or(|to| at <= to + REACH_S);
+        let Reading::Value(value) = sample.value else { continue };
+        if !near || sample.provenance == Provenance::Assumed {
+            continue;
+        }
+        let of = |word: &str| {
+            let metric = sample.metric.as_str();
+            metric.contains("connector") && metric.contains(word)
+        };
+        // A share of 1, or a percentage.
+        let share = if sample.unit == "%" { value / 100.0 } else { value };
+        if of("cpu") {
+            figures.cpu = Some(figures.cpu.map_or(share, |cpu: f64| cpu.max(share)));
+        }
+        let most = sample.labels.iter().find(|(name, _)| name == "max");
+        let most = most.and_then(|(_, most)| most.parse::<f64>().ok());
+        let full = (of("cpu") && share >= CPU_FULL)
             || (of("throughput_utilization") && share >= THROUGHPUT_FULL)
-            || (of("instances") && most.is_some_and(|most| value >= most)))
+            || (of("instances") && most.is_some_and(|most| value >= most));
+        if full {
+            figures.full.push((*observation).clone());
+        }
+    }
+    figures
 }
 
 /// Its figures say that it is full while something fails that needs it.
@@ -90,12 +116,16 @@ pub(super) fn recovered(case: &Case<'_>) -> Option<Claim> {
 
 /// What an operator would think of, and what is wrong with it: the word alone, the platform's notice
 /// about instances of the service, a database behind a connector that nobody measured.
-pub(super) fn refuted(case: &Case<'_>, unreachable: Option<&Argument<'_>>) -> Option<Claim> {
+pub(super) fn refuted(
+    case: &Case<'_>,
+    unreachable: Option<&Argument<'_>>,
+    cpu: Option<f64>,
+) -> Option<Claim> {
     let words: Vec<_> = case.of_kind(CAPACITY_WORD).collect();
     let behind = case.changes.iter().any(|(_, change)| {
         change.fields.iter().any(|(key, _, to)| key.contains("vpc-access") && !to.is_empty())
     });
-    if words.is_empty() && (unreachable.is_none() || !behind) {
+    if words.is_empty() && (unreachable.is_none() || !(behind || cpu.is_some())) {
         return None;
     }
     let notices = words.iter().filter(|hit| hit.signal == "vpc.autoscaling-notice").count();

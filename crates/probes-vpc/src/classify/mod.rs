@@ -64,9 +64,9 @@ impl FailureClassifier for VpcPath {
 fn capacity(case: &Case<'_>) -> Option<Claim> {
     let unreachable = case.argue(&UNREACHABLE, |_| true);
     let queueing = case.argue(&VPC_CONNECTOR_CAPACITY, |_| true);
-    let full = capacity::full(case);
-    if !full.is_empty() && (unreachable.is_some() || queueing.is_some()) {
-        return Some(capacity::at_its_limit(case, full));
+    let figures = capacity::figures(case);
+    if !figures.full.is_empty() && (unreachable.is_some() || queueing.is_some()) {
+        return Some(capacity::at_its_limit(case, figures.full));
     }
     // Where the way was dead, connects that get through late are its coming back.
     if let Some(argument) = queueing.filter(|argument| argument.decisive || unreachable.is_none()) {
@@ -74,7 +74,7 @@ fn capacity(case: &Case<'_>) -> Option<Claim> {
         let summary = format!("{} {what}; {}.", argument.say(), argument.effect());
         return Some(argument.claim(case.service, summary, capacity::NEXT));
     }
-    capacity::recovered(case).or_else(|| capacity::refuted(case, unreachable.as_ref()))
+    capacity::recovered(case).or_else(|| capacity::refuted(case, unreachable.as_ref(), figures.cpu))
 }
 
 /// The way into the VPC network itself: only probes see it.

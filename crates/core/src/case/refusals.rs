@@ -1,0 +1,96 @@
+//! Whether nobody is let in: told apart from strangers who are refused all day.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Case;
+use crate::attempt::{RequestKind, Traffic};
+
+/// The kind of fact that a handshake or call came without a token: nothing is wrong with refusing it.
+pub const ANONYMOUS: &str = "auth.no-token";
+/// The kind of fact that a token does not fit the secret, key or audience of whoever checks it.
+pub const TOKEN_UNFIT: &str = "auth.signature";
+/// The kind of fact that a token was refused for another reason.
+pub const TOKEN_REFUSED: &str = "auth.token-refused";
+/// So few refusals are no state of the service.
+const FEW: u64 = 3;
+
+/// Whether a status says that who asks is not let in.
+fn refusal(status: u16) -> bool {
+    (401..=403).contains(&status)
+}
+
+/// What a path belongs to: its first segment. Whoever is let in to one call of an API is let in.
+fn area(path: &str) -> &str {
+    path.trim_start_matches('/').split('/').next().unwrap_or_default()
+}
+
+/// Answers as the platform counts them, and as the application's server does: the same ones.
+#[derive(Default)]
+struct Counted {
+    let_in: [u64; 2],
+    refused: [u64; 2],
+}
+
+impl Counted {
+    fn add(&mut self, traffic: &Traffic) {
+        let by = usize::from(traffic.access);
+        // Whoever is told that a request makes no sense was let in to make it.
+        let let_in = traffic.served() || matches!(traffic.status, 400 | 409 | 422);
+        self.let_in[by] += if let_in { traffic.count } else { 0 };
+        self.refused[by] += if refusal(traffic.status) { traffic.count } else { 0 };
+    }
+
+    /// Whether none was let in, of more than a few who did not come without a token.
+    fn shut(&self, anonymous: u64) -> bool {
+        let most = |counts: [u64; 2]| counts[0].max(counts[1]);
+        most(self.let_in) == 0 && most(self.refused) >= FEW + anonymous
+    }
+}
+
+impl<'e> Case<'e> {
+    /// Whether no WebSocket was ever let in, for more reasons than a missing token.
+    pub(super) fn sockets_are_refused(&self) -> bool {
+        let mut counted = Counted::default();
+        for traffic in self.answers(RequestKind::Websocket) {
+            counted.add(traffic);
+        }
+        counted.shut(self.count_of(ANONYMOUS))
+    }
+
+    /// The areas of its API in which no call at all was let in while tokens were refused, and no
+    /// WebSocket either. Statuses alone do not tell: scanners are refused too.
+    pub(super) fn shut_areas(&self) -> BTreeSet<&'e str> {
+        let tokens = self.count_of(TOKEN_UNFIT) + self.count_of(TOKEN_REFUSED);
+        if tokens == 0 || self.answers(RequestKind::Websocket).any(Traffic::served) {
+            return BTreeSet::new();
+        }
+        let mut areas: BTreeMap<&str, Counted> = BTreeMap::new();
+        for traffic in self.answers(RequestKind::Other).filter(|traffic| !traffic.path.is_empty()) {
+            areas.entry(area(&traffic.path)).or_default().add(traffic);
+        }
+        let anonymous = self.count_of(ANONYMOUS);
+        areas.retain(|_, counted| counted.shut(anonymous));
+        areas.into_keys().collect()
+    }
+
+    /// Whether an answer turns somebody away who should be let in: a refusal where nobody at all was
+    /// let in. Refusals beside successes are negative tests, scanners, expired tokens.
+    pub fn turned_away(&self, traffic: &Traffic) -> bool {
+        refusal(traffic.status)
+            && match traffic.request {
+                RequestKind::Websocket => self.refused,
+                RequestKind::Other => self.shut.contains(area(&traffic.path)),
+                RequestKind::Health => false,
+            }
+    }
+
+    /// Whether an answer is a failure of the service: 5xx, or somebody [turned
+    /// away](Self::turned_away).
+    pub fn answer_failed(&self, traffic: &Traffic) -> bool {
+        traffic.status >= 500 || self.turned_away(traffic)
+    }
+
+    fn count_of(&self, fact: &str) -> u64 {
+        self.tallies.iter().filter(|tally| tally.fact == fact).map(|tally| tally.count).sum()
+    }
+}
