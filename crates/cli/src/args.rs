@@ -189,7 +189,7 @@ pub(crate) struct RunArgs {
     /// More detail; the same as --output-format detailed
     #[arg(short, long, action = clap::ArgAction::Count, help_heading = "Output")]
     pub(crate) verbose: u8,
-    /// Write the monitors' samples beside the results
+    /// Accepted for the strategy's sake: the monitors' samples are always written beside the results
     #[arg(long, help_heading = "Output")]
     pub(crate) collect_metrics: bool,
     /// Add what an outage costs the business, from measured availability

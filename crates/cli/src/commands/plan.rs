@@ -178,6 +178,7 @@ fn flag_notes(args: &RunArgs) -> Vec<String> {
             notes.push(text.to_owned());
         }
     };
+    note(args.collect_metrics, "--collect-metrics changes nothing: samples are always written");
     note(args.no_docker, "--no-docker changes nothing: nothing here uses docker");
     note(args.real_services, "--real-services changes nothing: probes always use real services");
     note(args.tb.is_some(), "--tb changes nothing: there are no tracebacks here");

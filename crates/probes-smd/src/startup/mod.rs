@@ -26,6 +26,7 @@ pub use process::{Left, ProcessRun, Watched};
 use shakedown_core::{
     AttemptEnd, Finding, Outcome, ProbeCtx, ProbeError, SkipReason, StartupConfig,
 };
+use shakedown_wire::pg::OUR_LIMIT;
 pub use timeline::{Line, Origin, Start};
 
 pub(crate) use group::Group;
@@ -256,17 +257,18 @@ impl Record {
     fn observed(&self) -> Observed {
         let mut starts = self.collector.starts();
         let mut notes = self.notes.clone();
-        if let Some(process) = &self.process
-            && let Some(limited) = process.limited()
-        {
+        if let Some(process) = &self.process {
             // It says nothing about the target that ours was too little.
+            let limited = process.limited();
+            let refused = |start: &Start| start.lines.iter().any(|l| l.text.contains(OUR_LIMIT));
             let ours = |start: &Start| {
                 start.origin == Origin::Process
                     && start.subject.instance == process.instance
                     && start.attempt.end != AttemptEnd::Completed
+                    && (limited.is_some() || refused(start))
             };
             starts.retain(|start| !ours(start));
-            notes.push(limited);
+            notes.extend(limited);
         }
         Observed {
             starts,

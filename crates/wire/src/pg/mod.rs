@@ -14,7 +14,7 @@ mod write;
 pub use connect::connect;
 pub use connection::{ANSWER_CAP_BYTES, PgConnection};
 pub use pool::{Pool, PoolFault, Pooled};
-pub use relay::{Relay, RelayReport, RelaySettings};
+pub use relay::{OUR_LIMIT, Relay, RelayReport, RelaySettings};
 pub use statements::Statement;
 pub use target::{Endpoint, PgTarget};
 pub use tokio_postgres::Row;

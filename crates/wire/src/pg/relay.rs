@@ -30,6 +30,12 @@ const BACKENDS: usize = 1000;
 /// What is copied at a time.
 const BUFFER: usize = 16 << 10;
 
+/// What a connection is told that no lease was free for. It stands in the message, not in the detail,
+/// because the message is what applications log: whoever reads their words can tell our limit from
+/// the server's.
+pub const OUR_LIMIT: &str =
+    "sorry, too many clients already: the limit is shakedown's budget, not the server's";
+
 /// Where a [`Relay`] leads, and for whom.
 #[derive(Clone, Debug)]
 pub struct RelaySettings {
@@ -155,8 +161,8 @@ impl Relay {
         let lease = async { self.allotment.lease(&resource::DATABASE_CONNECTION).await };
         let Ok(Ok(lease)) = tokio::time::timeout(self.settings.patience, lease).await else {
             self.state().refused += 1;
-            let detail = "the limit is shakedown's budget for this application, not the server's";
-            refuse(&mut client, "53300", "sorry, too many clients already", detail).await;
+            let detail = "raise safety.database_connections, or lower application.draws";
+            refuse(&mut client, "53300", OUR_LIMIT, detail).await;
             return;
         };
         let mut ladder = Ladder::new(ctx, self.settings.target.connect_timeout);
