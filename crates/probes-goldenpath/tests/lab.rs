@@ -264,7 +264,8 @@ async fn an_auth_service_that_is_down_is_told_at_the_login() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn recovery_is_timed_when_a_balancer_lets_websockets_through_again() {
     let fault = "[[fault]]\nkind = \"websocket-blocked\"\nuntil = \"40s\"";
-    let staging = staging(fault, "").await;
+    let patient = "[probes.\"goldenpath.recovery\"]\npatience = \"600s\"\n";
+    let staging = staging(fault, patient).await;
     let since = clock::now();
     let blocked = staging.run("goldenpath.login-to-response").await;
     let refused = (Some("upgrade"), Some("http:404".into()), Some("configuration_error"));

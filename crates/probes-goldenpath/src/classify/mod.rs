@@ -1,5 +1,6 @@
 //! From refused tokens and failed requests to why users get no answer: on core alone.
 
+mod passed_on;
 mod signals;
 
 use shakedown_core::attempt::{RequestKind, Traffic};
@@ -71,6 +72,7 @@ impl FailureClassifier for GoldenPath {
 fn classify(case: &Case<'_>) -> Vec<Claim> {
     let mut claims = Vec::new();
     claims.extend(disagreement(case));
+    claims.extend(passed_on::not_passed_on(case, &CONFIGURATION_ERROR));
     claims.extend(refusals(case, claims.first()));
     claims.extend(credentials(case));
     let auth = claims.iter().any(|claim| claim.status == ClaimStatus::Supported);
@@ -85,7 +87,9 @@ fn classify(case: &Case<'_>) -> Vec<Claim> {
 /// Whoever checks tokens refuses all of them although they are good elsewhere.
 fn disagreement(case: &Case<'_>) -> Option<Claim> {
     let refused = turned_away(case);
-    let argument = case.argue(&CONFIGURATION_ERROR, |hit| hit.signal.starts_with("goldenpath."))?;
+    let about_tokens =
+        |hit: &Hit<'_>| hit.signal.starts_with("goldenpath.") && !passed_on::is_plain(hit);
+    let argument = case.argue(&CONFIGURATION_ERROR, about_tokens)?;
     if refused.is_none() && !argument.requests && argument.attempts.is_empty() {
         return None;
     }

@@ -200,8 +200,16 @@ impl Availability {
         due: Instant,
     ) -> Result<Asked, ProbeError> {
         ctx.guard(tokio::time::sleep_until(due)).await?;
-        let lease = ctx.lease(&resource::HTTP_CONNECTION).await?;
-        let request = Request::get(url).limit(self.0.answer_limit.get());
+        let limit = self.0.answer_limit.get();
+        let due_ms = clock::millis(due.saturating_duration_since(start));
+        // Nobody waits longer for an answer, so nothing waits longer for a connection of ours.
+        let lease = tokio::time::timeout(limit, ctx.lease(&resource::HTTP_CONNECTION)).await;
+        let Ok(lease) = lease else {
+            let (held_ms, result) = (f64::INFINITY, Err(Fault::Timeout { limit: Span(limit) }));
+            return Ok(Asked { due_ms, held_ms, took_ms: clock::millis(limit), result });
+        };
+        let lease = lease?;
+        let request = Request::get(url).limit(limit);
         let waited = clock::now();
         let climb = http::send(ctx, lease, &request).await.uninterrupted()?;
         let rungs_ms: f64 = climb.total_ms();
@@ -209,7 +217,6 @@ impl Availability {
         // What neither the wait for a connection of ours nor a rung took was the budget's pace.
         let paced_ms = (clock::millis(waited.elapsed()) - rungs_ms).max(0.0);
         let held_ms = clock::millis(waited.saturating_duration_since(due)) + paced_ms;
-        let due_ms = clock::millis(due.saturating_duration_since(start));
         let result = climb.result.map(|response| response.status);
         Ok(Asked { due_ms, held_ms, took_ms, result })
     }

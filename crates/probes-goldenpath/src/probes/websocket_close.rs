@@ -179,8 +179,8 @@ impl End {
             Self::Status(status) => format!("HTTP status {status}"),
             Self::Code(code, reason) if reason.is_empty() => format!("code {code}"),
             Self::Code(code, reason) => format!("code {code} ({reason})"),
-            Self::Ignored => "accepted without the subprotocol".into(),
-            Self::Open => "left open".into(),
+            Self::Ignored => "an acceptance without the subprotocol".into(),
+            Self::Open => "an open WebSocket".into(),
             Self::Cut => "no close frame".into(),
             Self::Unreached(fault) => fault.to_string(),
         }
@@ -361,7 +361,7 @@ fn observation(case: Case, end: &End) -> Body {
 fn judge(ends: &[(Case, End)]) -> Outcome {
     let mut outcome = Outcome::pass();
     for (case, end) in ends {
-        let said = format!("{}: {}, {}", case.name(), end.words(), end.meaning());
+        let said = format!("{} ended with {}: {}", case.name(), end.words(), end.meaning());
         let mut finding = Finding::new(said);
         let stranger = matches!(case, Case::Anonymous | Case::Forged);
         outcome = match end {
