@@ -33,7 +33,7 @@ fn supervisor() {
 #[ignore = "started by the labs of this file, with its configuration in the environment"]
 #[expect(clippy::disallowed_methods, reason = "it stands for a program")]
 fn backend() {
-    if std::env::var_os("LAB_JWT_SECRET").is_none() {
+    if std::env::var_os("K_SERVICE").is_none() {
         return;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

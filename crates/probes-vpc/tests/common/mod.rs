@@ -39,7 +39,7 @@ pub(crate) fn supervise() {
 /// The body of the ignored test `backend`: the lab's application.
 #[expect(clippy::disallowed_methods, reason = "it stands for a program")]
 pub(crate) fn be_the_backend() {
-    if std::env::var_os("LAB_JWT_SECRET").is_none() {
+    if std::env::var_os("K_SERVICE").is_none() {
         return;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
