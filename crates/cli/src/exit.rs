@@ -55,11 +55,7 @@ pub(crate) const ALL: &[(u8, &str)] = &[
 
 /// The codes of `conditions`, the winning one first. `asked` is the code of a signature that was
 /// asked for: with one, the run is about the signature, and what single probes say comes after it.
-pub(crate) fn codes(
-    conditions: &BTreeSet<Condition>,
-    strict: bool,
-    asked: Option<u8>,
-) -> Vec<u8> {
+pub(crate) fn codes(conditions: &BTreeSet<Condition>, strict: bool, asked: Option<u8>) -> Vec<u8> {
     /// What leaves a run incomplete.
     const INCOMPLETE: &[(Condition, u8)] = &[
         (Condition::Internal, INTERNAL),

@@ -3,7 +3,9 @@
 
 use shakedown_core::attempt::AttemptEnd;
 use shakedown_core::classify::ClaimStatus;
-use shakedown_core::diagnosis::{EvidenceLine, HealthVerdict, Root, ServiceDiagnosis, Startup, Window};
+use shakedown_core::diagnosis::{
+    EvidenceLine, HealthVerdict, Root, ServiceDiagnosis, Startup, Window,
+};
 
 use crate::clean::CleanDiagnosis;
 use crate::human::{Paint, Style};

