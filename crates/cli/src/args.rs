@@ -352,6 +352,9 @@ pub(crate) struct LabUpArgs {
     /// The scenario to play
     #[arg(long, value_name = "NAME|PATH", default_value = "healthy")]
     pub(crate) scenario: String,
+    /// What is drawn at random is drawn from this, instead of the scenario's own seed
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
     /// Durations are divided by this (1 to 20)
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=20))]
     pub(crate) time_scale: u32,

@@ -107,9 +107,7 @@ impl Matrix {
             }
             let first = scenario["seed"].as_u64().unwrap_or_default();
             for seed in first..first + self.seeds {
-                let mut scenario = scenario.clone();
-                scenario["seed"] = seed.into();
-                cells.push(Cell { name: name.clone(), seed, scenario });
+                cells.push(Cell { name: name.clone(), seed, scenario: scenario.clone() });
             }
         }
         Ok(cells)

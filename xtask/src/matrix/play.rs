@@ -12,9 +12,15 @@ use serde_json::Value;
 use super::Cell;
 use crate::shell;
 
-/// Probes whose steps a diagnosis needs beside the logs: whether the database can be reached, and
-/// how long that takes, over both ways.
-const PROBES: [&str; 2] = ["vpc.direct-connectivity", "cloudsql.connect-timing"];
+/// Probes whose findings a diagnosis needs beside the logs: whether the database can be reached and
+/// how long that takes, over both ways, whether the connector has room, and whether a user gets an
+/// answer.
+const PROBES: [&str; 4] = [
+    "vpc.direct-connectivity",
+    "cloudsql.connect-timing",
+    "vpc.connector-capacity",
+    "goldenpath.login-to-response",
+];
 /// How long a scenario is watched that does not say.
 const WATCH: Duration = Duration::from_secs(60);
 /// How long a lab that is told to end may take.
@@ -53,10 +59,7 @@ pub(super) fn play(binary: &Path, cell: &Cell, scale: u32, dir: &Path) -> Result
     let now = std::time::Instant::now;
     let begun = now();
     fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
-    let scenario = dir.join("scenario.toml");
-    let text = toml::to_string(&cell.scenario).context("a scenario is TOML")?;
-    fs::write(&scenario, text).context("cannot write the scenario")?;
-    let (lab, lab_dir) = start(binary, &scenario, scale)?;
+    let (lab, lab_dir) = start(binary, cell, scale)?;
     let ready = now();
     let attached = |command: &mut Command| {
         command.current_dir(dir).args(["--env", "lab", "--lab-dir"]).arg(&lab_dir);
@@ -96,10 +99,9 @@ pub(super) fn play(binary: &Path, cell: &Cell, scale: u32, dir: &Path) -> Result
 }
 
 /// Starts a lab and says where it is.
-fn start(binary: &Path, scenario: &Path, scale: u32) -> Result<(Lab, PathBuf)> {
+fn start(binary: &Path, cell: &Cell, scale: u32) -> Result<(Lab, PathBuf)> {
     let mut lab = Command::new(binary)
-        .args(["lab", "up", "--scenario"])
-        .arg(scenario)
+        .args(["lab", "up", "--scenario", &cell.name, "--seed", &cell.seed.to_string()])
         .args(["--time-scale", &scale.to_string()])
         .current_dir(shell::root())
         .stdin(Stdio::null())

@@ -75,7 +75,8 @@ fn up(args: &LabUpArgs, registry: &Registry) -> Result<u8> {
     };
     let environment = load_environment(&environment, registry)?.environment;
     let scale = args.time_scale;
-    let request = request(&environment, &args.scenario, scale, args.pg_bin.as_deref())?;
+    let mut request = request(&environment, &args.scenario, scale, args.pg_bin.as_deref())?;
+    request.scenario.seed = args.seed.unwrap_or(request.scenario.seed);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         output::note(&format!("starting a lab ({}, time scale {scale}) ...", args.scenario));

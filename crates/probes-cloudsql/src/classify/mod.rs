@@ -2,13 +2,13 @@
 
 mod signals;
 
-use shakedown_core::case::Effect;
+use shakedown_core::case::{Effect, PROBE_FINDING};
 use shakedown_core::classify::{
     Claim, ClaimStatus, Claimed, ClassifierMeta, ClassifierSpec, FailureClassifier,
 };
 use shakedown_core::evidence::ObservationMeta;
 use shakedown_core::id::{Cause, ObservationKind, Symptom};
-use shakedown_core::{Case, Evidence};
+use shakedown_core::{Case, Evidence, Observation};
 
 use crate::causes::{MAX_CONNECTIONS, POOL_EXHAUSTION, SLOW, UNREACHABLE};
 use signals::{CANNOT_CONNECT, NO_POOLED, NO_SLOT, REFUSED, RESTARTING, TOO_SLOW};
@@ -17,6 +17,15 @@ use signals::{CANNOT_CONNECT, NO_POOLED, NO_SLOT, REFUSED, RESTARTING, TOO_SLOW}
 const LOGIN_REFUSED: Symptom = Symptom::new("auth_failure");
 /// The cause that another crate describes: wrong credentials and names are configuration.
 const CONFIGURATION_ERROR: Cause = Cause::new("configuration_error");
+
+/// The cause that another crate describes: the way into the network has no room.
+const NO_ROOM: Cause = Cause::new("vpc_connector_capacity");
+
+/// How sure anybody can be that a database cannot be reached behind a way without room.
+const BEHIND_A_QUEUE: f64 = 0.7;
+
+/// From this weight on a signal is a driver's or server's word, not the application's about itself.
+const DRIVERS_WORD: f64 = 0.62;
 
 macro_rules! kinds {
     ($($meta:ident, $kind:expr, $summary:literal;)+) => {$(
@@ -64,13 +73,44 @@ impl FailureClassifier for Database {
     }
 
     fn classify(&self, evidence: &Evidence) -> Vec<Claim> {
-        Case::all(evidence).iter().flat_map(classify).collect()
+        let cases = Case::all(evidence);
+        let measured = Measured::of(&cases);
+        cases.iter().flat_map(|case| classify(case, &measured)).collect()
     }
 }
 
-fn classify(case: &Case<'_>) -> Vec<Claim> {
+/// What probes measured that decides between readings of a log.
+struct Measured<'e> {
+    /// The database is reached and slow, and no probe says that it is not reached.
+    slow: Option<&'e Observation>,
+    /// The way to it has no room.
+    no_room: Option<&'e Observation>,
+}
+
+impl<'e> Measured<'e> {
+    fn of(cases: &[Case<'e>]) -> Self {
+        let suggested = |cause: &Cause| {
+            let findings = cases.iter().flat_map(|case| case.of_kind(PROBE_FINDING));
+            findings.filter(|hit| hit.cause == cause.as_str()).map(|hit| hit.observation).next()
+        };
+        Self {
+            slow: suggested(&SLOW).filter(|_| suggested(&UNREACHABLE).is_none()),
+            no_room: suggested(&NO_ROOM),
+        }
+    }
+}
+
+/// Signals that say no more than that a wait was given up.
+fn only_waited(signal: &str) -> bool {
+    signal.contains("timeout")
+        || signal.starts_with("cloudsql.said-")
+        || signal.starts_with("startup.phase-failure")
+        || signal == "cloudsql.cancelled-connect"
+}
+
+fn classify(case: &Case<'_>, measured: &Measured<'_>) -> Vec<Claim> {
     let mut claims = Vec::new();
-    claims.extend(unreachable(case));
+    claims.extend(unreachable(case, measured));
     claims.extend(slots(case));
     claims.extend(pool(case));
     claims.extend(slow(case));
@@ -102,8 +142,18 @@ fn because(argument: &shakedown_core::case::Argument<'_>, what: &str) -> String 
     format!("{} {what}; {}.", argument.say(), argument.effect())
 }
 
-fn unreachable(case: &Case<'_>) -> Option<Claim> {
+fn unreachable(case: &Case<'_>, measured: &Measured<'_>) -> Option<Claim> {
     let argument = case.argue(&UNREACHABLE, |_| true)?;
+    // Whoever gives up waiting cannot tell a slow database from none. A probe that goes on can.
+    if let Some(probe) = measured.slow.filter(|_| argument.signals.iter().all(|s| only_waited(s))) {
+        let what =
+            "that waiting for the database was given up; a probe that waits longer reaches it";
+        let next = "`shakedown run cloudsql.connect-timing`: how long a login takes, rung by rung";
+        let mut claim = argument.claim(case.service, because(&argument, what), next);
+        claim.claimed = Claimed::Cause(SLOW);
+        claim.supporting.push(probe.clone());
+        return Some(claim);
+    }
     let target =
         case.of_kind(CANNOT_CONNECT).map(|hit| hit.fact.get("target")).find(|t| !t.is_empty());
     let restarts = case.of_kind(RESTARTING).next().is_some();
@@ -124,16 +174,15 @@ fn unreachable(case: &Case<'_>) -> Option<Claim> {
         "the driver's own error of the same instance (its ERROR lines and tracebacks), or `shakedown run cloudsql.connect-timing` from inside the network"
     };
     let mut summary = because(&argument, &what);
-    let measured: Vec<(f64, f64)> = argument
+    let waits: Vec<(f64, f64)> = argument
         .attempts
         .iter()
         .filter_map(|(_, attempt)| attempt.measured_s.zip(attempt.claimed_timeout_s))
         .collect();
-    if let Some((_, claimed)) = measured.first() {
-        let (low, high) =
-            measured.iter().fold((f64::MAX, 0.0_f64), |(low, high), (measured, _)| {
-                (low.min(*measured), high.max(*measured))
-            });
+    if let Some((_, claimed)) = waits.first() {
+        let (low, high) = waits.iter().fold((f64::MAX, 0.0_f64), |(low, high), (measured, _)| {
+            (low.min(*measured), high.max(*measured))
+        });
         summary.push_str(&format!(
             " The message claims {claimed} s, measured are {low:.1} to {high:.1} s"
         ));
@@ -143,7 +192,13 @@ fn unreachable(case: &Case<'_>) -> Option<Claim> {
             None => summary.push('.'),
         }
     }
-    Some(argument.claim(case.service, summary, next))
+    let mut claim = argument.claim(case.service, summary, next);
+    if let Some(probe) = measured.no_room {
+        // Whoever queues on the way has not asked the database yet.
+        claim.confidence = claim.confidence.min(BEHIND_A_QUEUE);
+        claim.against.push(probe.clone());
+    }
+    Some(claim)
 }
 
 fn slots(case: &Case<'_>) -> Option<Claim> {
@@ -171,7 +226,9 @@ fn pool(case: &Case<'_>) -> Option<Claim> {
     let elsewhere = case
         .hits
         .iter()
-        .filter(|hit| [CANNOT_CONNECT, NO_SLOT, REFUSED].contains(&hit.fact.fact.as_str()));
+        .filter(|hit| [CANNOT_CONNECT, NO_SLOT, REFUSED].contains(&hit.fact.fact.as_str()))
+        // Somebody's words about the database are as true of an empty pool.
+        .filter(|hit| hit.weight >= DRIVERS_WORD);
     let elsewhere: Vec<_> = elsewhere.map(|hit| hit.observation.clone()).take(3).collect();
     // A fresh process holds no connections: what fails before anything was served is the opening.
     let fresh = !argument.attempts.is_empty() && !argument.requests && !case.serves();

@@ -91,13 +91,16 @@ struct EgressSetting<'e> {
     observation: &'e Observation,
     value: &'e str,
     changed_from: &'e str,
+    /// Whether the change was of nothing else.
+    alone: bool,
 }
 
 fn egress_settings<'e>(case: &Case<'e>) -> Vec<EgressSetting<'e>> {
     let setting = |(observation, change): &(&'e Observation, &'e Change)| {
         let (_, from, to) =
             change.fields.iter().find(|(key, ..)| key.ends_with("vpc-access-egress"))?;
-        Some(EgressSetting { observation, value: to, changed_from: from })
+        let alone = change.fields.len() == 1;
+        Some(EgressSetting { observation, value: to, changed_from: from, alone })
     };
     case.changes.iter().filter_map(setting).collect()
 }
@@ -119,6 +122,12 @@ fn egress(case: &Case<'_>) -> Option<Claim> {
         if changed { (ClaimStatus::Supported, 0.7) } else { (ClaimStatus::Undetermined, 0.45) };
     let mut claim = Claim::new(Claimed::Cause(CONFIGURATION_ERROR), case.service, status);
     claim.confidence = confidence.min(unreachable.confidence);
+    let failed_before = case.failures().any(|(_, o, _)| o.moment.at < last.observation.moment.at);
+    if changed && last.alone && !failed_before {
+        // Nothing else differs between what worked and what fails: it explains what is seen of the
+        // database, and stands before it.
+        claim.confidence = (unreachable.confidence + 0.01).min(0.99);
+    }
     claim.summary = if last.changed_from.is_empty() {
         format!(
             "The revisions that cannot reach the database are deployed with vpc-access-egress {}: every packet, also to Cloud SQL's public address, must pass the connector and a NAT behind it. Likely, not shown.",
