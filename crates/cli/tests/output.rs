@@ -115,7 +115,7 @@ fn wrong_input_is_refused_with_the_remedy() {
         (&["run", "--env", "nowhere"], "known are"),
         (&["run", "--env", "staging", "--scenario", "healthy"], "for a lab"),
         (&["plan", "--phase", "9"], "1 to 4"),
-        (&["plan", "--phase", "3.9"], "nothing is selected"),
+        (&["plan", "--phase", "3.9"], "a step such as 3.2"),
         (&["plan", "-k", "no-such-probe"], "shakedown list"),
         (&["run", "--env", "lab", "--scenario", "nope"], "healthy"),
         (&["run", "--lab-dir", "/nonexistent"], "lab status"),

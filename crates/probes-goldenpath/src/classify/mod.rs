@@ -71,7 +71,8 @@ impl FailureClassifier for GoldenPath {
 
 fn classify(case: &Case<'_>) -> Vec<Claim> {
     let mut claims = Vec::new();
-    claims.extend(disagreement(case).or_else(|| misrouted(case)));
+    let passed_on = || passed_on::not_passed_on(case, &CONFIGURATION_ERROR);
+    claims.extend(disagreement(case).or_else(passed_on));
     claims.extend(refusals(case, claims.first()));
     claims.extend(credentials(case));
     let auth = claims.iter().any(|claim| claim.status == ClaimStatus::Supported);
@@ -110,23 +111,6 @@ fn disagreement(case: &Case<'_>) -> Option<Claim> {
     claim.supporting.extend(accepted.map(|hit| hit.observation.clone()));
     claim.supporting.extend(refused_answers(case));
     claim.explains = vec![TOKENS_REFUSED, GOLDEN_PATH_OFFLINE];
-    Some(claim)
-}
-
-/// A probe was answered as nobody is who reaches the route it asked for.
-fn misrouted(case: &Case<'_>) -> Option<Claim> {
-    let probed = |hit: &Hit<'_>| {
-        hit.fact.fact.as_str() == PROBE_FINDING && hit.signal.starts_with("goldenpath.")
-    };
-    let argument = case.argue(&CONFIGURATION_ERROR, probed)?;
-    let summary = format!(
-        "{} that a request does not arrive as it was sent; {}.",
-        argument.say(),
-        argument.effect()
-    );
-    let next = "what the load balancer passes on: host, path and, of a WebSocket, Connection and Upgrade";
-    let mut claim = argument.claim(case.service, summary, next);
-    claim.explains = vec![GOLDEN_PATH_OFFLINE];
     Some(claim)
 }
 

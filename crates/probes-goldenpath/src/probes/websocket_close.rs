@@ -31,7 +31,7 @@ use shakedown_core::evidence::{Body, Fact, ObservationMeta};
 use shakedown_core::id::{ObservationKind, resource};
 use shakedown_core::{
     Category, Fault, Finding, Outcome, Probe, ProbeCtx, ProbeError, ProbeMeta, ProbeSpec, RunPhase,
-    Span, Subject, async_trait, clock,
+    Span, Step, Subject, async_trait, clock,
 };
 use shakedown_wire::ws::WebSocket;
 
@@ -174,6 +174,18 @@ impl End {
         }
     }
 
+    fn fault(&self) -> Option<Fault> {
+        Some(match self {
+            Self::Status(status) => Fault::Http { status: *status },
+            Self::Code(code, reason) => {
+                Fault::WebSocket { code: Some(*code), reason: reason.clone() }
+            }
+            Self::Cut => Fault::Closed,
+            Self::Unreached(fault) => fault.clone(),
+            Self::Ignored | Self::Open => return None,
+        })
+    }
+
     fn words(&self) -> String {
         match self {
             Self::Status(status) => format!("HTTP status {status}"),
@@ -255,6 +267,11 @@ impl Probe for WebsocketClose {
         let subject = Subject::service(path.backend_service.as_str());
         for (case, end) in &ends {
             ctx.observe(subject.clone(), observation(*case, end));
+            // Not as it should be: a step of the backend's, and no longer a stranger's own doing.
+            if let Some(fault) = end.fault().filter(|_| !case.expects(end)) {
+                let step = Step::ended("upgrade", clock::wall(), clock::now(), Some(fault));
+                ctx.observe(subject.clone(), Body::Step(step));
+            }
         }
         let outcome = judge(&ends);
         Ok(match untried {
@@ -363,23 +380,24 @@ fn judge(ends: &[(Case, End)]) -> Outcome {
     for (case, end) in ends {
         let said = format!("{} ended with {}: {}", case.name(), end.words(), end.meaning());
         let mut finding = Finding::new(said);
+        if !case.expects(end) {
+            finding.rung = Some("upgrade".into());
+            finding.fault = end.fault();
+        }
         let stranger = matches!(case, Case::Anonymous | Case::Forged);
-        outcome = match end {
-            _ if case.expects(end) => outcome.find(finding),
-            End::Unreached(fault) => {
-                finding.rung = Some("upgrade".into());
-                finding.fault = Some(fault.clone());
-                outcome.failing(finding.next(
+        outcome =
+            match end {
+                _ if case.expects(end) => outcome.find(finding),
+                End::Unreached(_) => outcome.failing(finding.next(
                     "the backend's WebSocket is not reached: see goldenpath.login-to-response",
-                ))
-            }
-            End::Open if stranger => outcome.failing(
-                finding
-                    .suggesting(AUTH_FAILURE)
-                    .next("anybody can open this WebSocket: check how it reads tokens"),
-            ),
-            _ => outcome.but(finding),
-        };
+                )),
+                End::Open if stranger => outcome.failing(
+                    finding
+                        .suggesting(AUTH_FAILURE)
+                        .next("anybody can open this WebSocket: check how it reads tokens"),
+                ),
+                _ => outcome.but(finding),
+            };
     }
     let expected = ends.iter().filter(|(case, end)| case.expects(end)).count();
     outcome.measure("as_expected", expected as f64, "1").measure("tried", ends.len() as f64, "1")
