@@ -456,6 +456,7 @@ pub(crate) fn step(number: &str) -> Option<&'static StrategyCommand> {
 #[cfg(test)]
 mod tests {
     use shakedown_core::meta::RunPhase;
+    use shakedown_core::monitor::MetricMeta;
 
     use super::*;
     use crate::commands;
@@ -498,6 +499,57 @@ mod tests {
         };
         assert_eq!(count("*issue_1278*"), registry.probes().count());
         assert!((1..count("*issue_1278*")).contains(&count("*issue_1278*staging*")));
+    }
+
+    /// The strategy's section on monitoring, by its dictionaries.
+    const METRICS: [(&str, [&str; 6]); 3] = [
+        (
+            "vpc.connector",
+            [
+                "concurrent_connections",
+                "throughput_utilization",
+                "scaling_events",
+                "connection_latency",
+                "capacity_pressure_indicators",
+                "error_rates",
+            ],
+        ),
+        (
+            "cloudsql.instance",
+            [
+                "active_connections",
+                "connection_pool_utilization",
+                "query_latency",
+                "connection_errors",
+                "resource_utilization",
+                "lock_contention",
+            ],
+        ),
+        (
+            "smd.application",
+            [
+                "smd_phase_timing",
+                "startup_sequence_duration",
+                "error_propagation_timing",
+                "resource_cleanup_duration",
+                "memory_usage_patterns",
+                "thread_pool_utilization",
+            ],
+        ),
+    ];
+
+    #[test]
+    fn every_metric_has_its_monitor_and_its_definition() {
+        let registry = Registry::linked().expect("no duplicates");
+        for (id, names) in METRICS {
+            let monitor = registry.monitors().find(|entry| entry.meta.id == id).expect(id);
+            for name in names {
+                let named = |metric: &&MetricMeta| metric.strategy_name == Some(name);
+                let metrics: Vec<_> = monitor.meta.metrics.iter().filter(named).collect();
+                let [metric] = metrics.as_slice() else { panic!("{id}: {name}: {metrics:?}") };
+                assert!(metric.definition.len() > 20, "{name}: {}", metric.definition);
+            }
+        }
     }
 
     #[test]

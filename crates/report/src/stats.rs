@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use shakedown_core::clock::Timestamp;
 use shakedown_core::monitor::Reading;
 use shakedown_core::record::{RunRecord, StampedSample};
 use shakedown_core::units::Provenance;
@@ -60,51 +59,43 @@ pub struct StagedStats {
 
 /// Every series of `record`, by name, summed up before, in each phase, between and after them.
 pub fn staged_stats(record: &RunRecord) -> Vec<StagedStats> {
-    let in_phases = record.samples.iter().filter(|stamped| stamped.phase.is_some());
-    let times: Vec<Timestamp> = in_phases.map(|stamped| stamped.sample.taken_at).collect();
-    let bounds = times.iter().min().copied().zip(times.iter().max().copied());
-    let staged = series(record).into_iter().map(|(name, samples)| {
-        let mut stages: Vec<(String, Vec<&StampedSample>)> = Vec::new();
-        for stamped in &samples {
-            let stage = stage(stamped, bounds);
-            match stages.iter_mut().find(|(known, _)| *known == stage) {
-                Some((_, of_stage)) => of_stage.push(stamped),
-                None => stages.push((stage, vec![stamped])),
-            }
+    let mut phases = record.samples.iter().map(|stamped| stamped.phase.is_some());
+    let first = phases.clone().position(|in_phase| in_phase);
+    let last = phases.rposition(|in_phase| in_phase);
+    let mut staged: BTreeMap<String, Vec<(String, Vec<&StampedSample>)>> = BTreeMap::new();
+    for (index, stamped) in record.samples.iter().enumerate() {
+        let stage = match stamped.phase {
+            Some(phase) => phase.to_string(),
+            None if first.is_none_or(|first| index < first) => "before".to_owned(),
+            None if last.is_some_and(|last| index > last) => "after".to_owned(),
+            None => "between".to_owned(),
+        };
+        let stages = staged.entry(series_name(stamped)).or_default();
+        match stages.iter_mut().find(|(known, _)| *known == stage) {
+            Some((_, of_stage)) => of_stage.push(stamped),
+            None => stages.push((stage, vec![stamped])),
         }
+    }
+    let sum_up = |(name, stages): (String, Vec<(String, Vec<&StampedSample>)>)| {
+        let all: Vec<_> = stages.iter().flat_map(|(_, samples)| samples.iter().copied()).collect();
         let of = |(stage, samples): (String, Vec<&StampedSample>)| {
             (stage, stats(name.clone(), &samples))
         };
-        StagedStats {
-            whole: stats(name.clone(), &samples),
-            stages: stages.into_iter().map(of).collect(),
-        }
-    });
-    staged.collect()
+        let whole = stats(name.clone(), &all);
+        StagedStats { whole, stages: stages.into_iter().map(of).collect() }
+    };
+    staged.into_iter().map(sum_up).collect()
 }
 
-fn stage(stamped: &StampedSample, phases: Option<(Timestamp, Timestamp)>) -> String {
-    let at = stamped.sample.taken_at;
-    match (stamped.phase, phases) {
-        (Some(phase), _) => phase.to_string(),
-        (None, Some((first, _))) if at > first => match phases {
-            Some((_, last)) if at < last => "between".to_owned(),
-            _ => "after".to_owned(),
-        },
-        (None, _) => "before".to_owned(),
-    }
-}
-
-/// Stretches without a value.
+/// Stretches without a value, by when the samples could be read.
 fn gaps(samples: &[&StampedSample]) -> usize {
-    let has = |stamped: &&&StampedSample| matches!(stamped.sample.value, Reading::Value(_));
-    let unavailable = samples
-        .iter()
-        .enumerate()
-        .filter(|(index, stamped)| !has(stamped) && (*index == 0 || has(&&samples[index - 1])))
-        .count();
-    let at = |stamped: &&StampedSample| stamped.sample.taken_at.as_millisecond();
-    let mut pauses: Vec<i64> = samples.windows(2).map(|pair| at(&pair[1]) - at(&pair[0])).collect();
+    let mut samples: Vec<_> = samples.iter().map(|stamped| &stamped.sample).collect();
+    samples.sort_by_key(|sample| sample.visible_at);
+    let missing = |index: usize| matches!(samples[index].value, Reading::Unavailable(_));
+    let starts = |index: &usize| missing(*index) && (*index == 0 || !missing(index - 1));
+    let unavailable = (0..samples.len()).filter(starts).count();
+    let at = |index: usize| samples[index].visible_at.as_millisecond();
+    let mut pauses: Vec<i64> = (1..samples.len()).map(|index| at(index) - at(index - 1)).collect();
     pauses.sort_unstable();
     // With fewer there is no usual pause.
     if pauses.len() < 3 {
