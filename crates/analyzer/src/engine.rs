@@ -311,6 +311,8 @@ fn startups(case: &Case<'_>) -> Vec<Startup> {
             measured_s: attempt.measured_s,
             limit: some(&attempt.limit),
             exit_code: attempt.exit_code,
+            exit_source: some(&attempt.exit_source),
+            after_s: None,
             outcome: attempt.end,
             #[expect(clippy::cast_precision_loss, reason = "milliseconds of a start-up")]
             to_exit_s: to_exit.map(|(began, ended)| {
@@ -319,6 +321,14 @@ fn startups(case: &Case<'_>) -> Vec<Startup> {
         }
     });
     let mut all: Vec<Startup> = all.collect();
+    for index in 1..all.len() {
+        let (before, after) = (all[index - 1].at, all[index].at);
+        #[expect(clippy::cast_precision_loss, reason = "milliseconds between start-ups")]
+        let apart = before
+            .zip(after)
+            .map(|(before, after)| (after.as_millisecond() - before.as_millisecond()) as f64 / 1e3);
+        all[index].after_s = apart;
+    }
     let surplus = all.len().saturating_sub(MOST_STARTUPS);
     if surplus > 0 {
         all.drain(MOST_STARTUPS / 2..MOST_STARTUPS / 2 + surplus);

@@ -184,6 +184,12 @@ pub struct Startup {
     pub limit: Option<String>,
     /// The exit code.
     pub exit_code: Option<i32>,
+    /// Who stated it: `platform`, `server` (gunicorn) or `application`.
+    #[serde(default)]
+    pub exit_source: Option<String>,
+    /// From the beginning of the attempt before it to its own, in seconds: the restart period.
+    #[serde(default)]
+    pub after_s: Option<f64>,
     /// `completed`, `failed`, `stopped`, `unknown`.
     pub outcome: crate::attempt::AttemptEnd,
     /// From the first sign of failure or start to the exit, in seconds.

@@ -208,7 +208,7 @@ fn short(root: &Root, paint: Paint) -> String {
     text
 }
 
-/// "5 attempts, 4 failed in phase DATABASE, 1 failed".
+/// "5 attempts, 4 failed in phase DATABASE, 1 failed, one every 41.2 s (median)".
 fn startups(service: &ServiceDiagnosis) -> String {
     let failed = |startup: &&Startup| startup.outcome == AttemptEnd::Failed;
     let mut phases: Vec<&str> = service
@@ -228,6 +228,11 @@ fn startups(service: &ServiceDiagnosis) -> String {
             "" => format!("{} failed", same.len()),
             phase => format!("{} failed in phase {phase}", same.len()),
         });
+    }
+    let mut periods: Vec<f64> = service.startups.iter().filter_map(|up| up.after_s).collect();
+    periods.sort_by(f64::total_cmp);
+    if let Some(median) = periods.get(periods.len() / 2).filter(|_| periods.len() > 1) {
+        parts.push(format!("one every {median:.1} s (median)"));
     }
     parts.join(", ")
 }

@@ -35,8 +35,8 @@ pub fn write_files(
         ("metric_summaries.json", metric_summaries(record)),
         ("diagnosis.json", diagnosis_json(diagnosis)),
         ("junit.xml", junit(record)),
-        ("report.html", html(record)),
-        ("summary.md", markdown(record)),
+        ("report.html", html(record, Some(diagnosis))),
+        ("summary.md", markdown(record, Some(diagnosis))),
     ];
     let written: Vec<_> = files.iter().map(|(name, text)| write(dir.join(name), text)).collect();
     written.into_iter().collect()

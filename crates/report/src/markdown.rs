@@ -3,13 +3,15 @@
 use shakedown_core::meta::RunPhase;
 use shakedown_core::record::ProbeRecord;
 
-use crate::clean::CleanRecord;
+use crate::clean::{CleanDiagnosis, CleanRecord};
+use crate::diagnosis::conclusion;
+use crate::human::Style;
 use crate::stats::series_stats;
 use crate::words::{self, Tone};
 
 /// The run as Markdown: verdict, a table of probes per phase, what is not fine in detail, budget,
 /// samples, notes. Quoted text is escaped, so that it can neither format nor link.
-pub fn markdown(record: &CleanRecord) -> String {
+pub fn markdown(record: &CleanRecord, diagnosis: Option<&CleanDiagnosis>) -> String {
     let overall = words::overall(record);
     let plan = &record.plan;
     let elapsed = record.elapsed_ms.map(|ms| format!(" in {}", words::duration(ms)));
@@ -29,6 +31,13 @@ pub fn markdown(record: &CleanRecord) -> String {
     ];
     for (name, value) in facts.iter().filter(|(_, value)| !value.is_empty()) {
         out.push_str(&format!("- {name}: {}\n", escape(value)));
+    }
+    if let Some(diagnosis) = diagnosis {
+        // A block by its indentation: no text in it can end it.
+        let text = conclusion(diagnosis, &Style::default());
+        let (title, lines) = text.split_once('\n').unwrap_or((&text, ""));
+        out.push_str(&format!("\n## {title}\n\n"));
+        out.extend(lines.lines().map(|line| format!("    {line}\n")));
     }
     for phase in RunPhase::ALL {
         let probes = words::of_phase(record, phase);

@@ -49,13 +49,13 @@ fn junit_report() {
 
 #[test]
 fn markdown_report() {
-    insta::assert_snapshot!(markdown(&clean(&record())));
+    insta::assert_snapshot!(markdown(&clean(&record()), None));
 }
 
 #[test]
 fn html_report() {
     // One element a line, so that a change is readable.
-    insta::assert_snapshot!(html(&clean(&record())).replace("><", ">\n<"));
+    insta::assert_snapshot!(html(&clean(&record()), None).replace("><", ">\n<"));
 }
 
 #[test]
@@ -107,8 +107,8 @@ fn outputs() -> Vec<(&'static str, String)> {
         ("live in colour", live(true)),
         ("json", json(&record)),
         ("junit", junit(&record)),
-        ("markdown", markdown(&record)),
-        ("html", html(&record)),
+        ("markdown", markdown(&record, Some(&diagnosis()))),
+        ("html", html(&record, Some(&diagnosis()))),
         ("metrics", strategy_metrics(&record, "cloudsql")),
         ("summaries", metric_summaries(&record)),
         ("impact", impact(&record)),
@@ -193,14 +193,14 @@ fn a_run_that_was_cut_off_says_so() {
     cut.elapsed_ms = None;
     let text = human(&clean(&cut), &Style::default(), None);
     assert!(text.starts_with("CUT OFF: "), "{text}");
-    assert!(html(&clean(&cut)).contains("cut off"));
+    assert!(html(&clean(&cut), None).contains("cut off"));
 }
 
 /// A diagnosis whose texts hold what must not come out.
 fn diagnosis() -> shakedown_report::CleanDiagnosis {
     let root = serde_json::json!({
         "cause": "code_defect", "status": "supported", "confidence": 0.9,
-        "summary": "a \u{1b}[31mc4n4ry(p@ss)/w0rd", "evidence": [], "against": [], "explains": [],
+        "summary": "a \u{1b}[31mc4n4ry(p@ss)/w0rd <script>x</script>\n# forged", "evidence": [], "against": [], "explains": [],
         "next": "read on",
     });
     let service = serde_json::json!({
@@ -220,6 +220,12 @@ fn the_end_of_a_run_says_verdict_root_and_next_step() {
     assert!(text.starts_with("Diagnosis\n  FAILING database"), "{text}");
     assert!(text.contains("root  code_defect (0.90): a \\x1b[31m"), "{text}");
     assert!(text.contains("next  read on"), "{text}");
+    let page = html(&clean(&record()), Some(&diagnosis()));
+    assert!(page.contains("FAILING database") && page.contains("&lt;script&gt;"), "{page}");
+    assert!(!page.contains("<script"), "{page}");
+    let page = markdown(&clean(&record()), Some(&diagnosis()));
+    assert!(page.contains("\n## Diagnosis\n\n      FAILING database"), "{page}");
+    assert!(!page.lines().any(|line| line.starts_with("# forged")), "{page}");
     assert!(!text.contains("c4n4ry"), "{text}");
 }
 

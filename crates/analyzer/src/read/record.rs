@@ -238,6 +238,9 @@ fn member<'a>(bytes: &'a [u8], key: &[u8], at: usize, raw: &mut Raw<'a>) -> Resu
         b"pattern" | b"title" => text(3, raw),
         b"raw_payload" => text(2, raw),
         b"jsonPayload" | b"json_payload" => json(bytes, at, &mut raw.json),
+        // The Python client's name for either.
+        b"payload" if bytes.get(at) == Some(&b'{') => json(bytes, at, &mut raw.json),
+        b"payload" => text(8, raw),
         b"protoPayload" | b"proto_payload" => take_object(bytes, at, &mut raw.proto),
         b"httpRequest" | b"http_request" => take_object(bytes, at, &mut raw.http),
         b"resource" => resource(bytes, at, raw),

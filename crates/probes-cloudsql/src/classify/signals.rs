@@ -129,5 +129,8 @@ const SIGNALS: &[LogSignal] = &[
     refused("cloudsql.no-ip", &["instance does not have IP of type", "config error: "], 0.85).with(&["connection name"]).any_level(),
     refused("cloudsql.empty-host", &["Configuration(EmptyHost)", "invalid dsn:", "Could not parse SQLAlchemy URL", "invalid connection option", "Could not parse rfc1738 URL"], 0.85),
     refused("cloudsql.sslmode", &["connect() got an unexpected keyword argument 'sslmode'", "server does not support TLS", "server does not support SSL, but SSL was required", "invalid sslmode value", "server does not support SSL"], 0.85),
+    refused("cloudsql.privilege", &["InsufficientPrivilege", "permission denied for table", "permission denied for schema", "permission denied for relation", "permission denied for database"], 0.8),
+    refused("cloudsql.read-only", &["in a read-only transaction", "ReadOnlySQLTransaction"], 0.75),
+    refused("cloudsql.pooled-statements", &["DuplicatePreparedStatementError", "prepared statement \"__asyncpg_stmt"], 0.7),
     refused("cloudsql.certificate", &["SSL error: certificate verify failed", "server certificate for \"", "root certificate file \"", "could not load client certificate"], 0.85),
 ];

@@ -27,7 +27,7 @@ const SIGNALS: &[LogSignal] = &[
     LogSignal::new("goldenpath.service-id", SIGNATURE, &["Service ID mismatch"]).speaks(CONFIGURATION, 0.55).attributes(HARMLESS),
     LogSignal::new("goldenpath.invalid-token", REFUSED, &["Invalid JWT", "rejected in staging: Invalid", "Token validation failed", "Invalid token", "InvalidTokenError", "DecodeError: Not enough segments"]).speaks(AUTH, 0.6).attributes(HARMLESS),
     LogSignal::new("goldenpath.expired", REFUSED, &["Signature has expired", "ExpiredSignatureError", "Token has expired", "token is expired"]).speaks(AUTH, 0.4).attributes(HARMLESS),
-    LogSignal::new("goldenpath.oauth", REFUSED, &["invalid_client", "redirect_uri_mismatch", "unauthorized_client"]).speaks(AUTH, 0.65).attributes(HARMLESS),
+    LogSignal::new("goldenpath.oauth", SIGNATURE, &["invalid_client", "redirect_uri_mismatch", "unauthorized_client", "deleted_client"]).speaks(CONFIGURATION, 0.75).attributes(HARMLESS),
     LogSignal::new("goldenpath.no-token", ANONYMOUS, &["rejected in staging: No JWT", "No JWT token", "No token provided", "Missing authentication token", "No authentication token", "Missing Authorization header"]).any_level(),
     LogSignal::new("goldenpath.accepted", ACCEPTED, &["Token validation successful", "token validation successful", "JWT validated successfully"]).any_level(),
 ];

@@ -75,6 +75,7 @@ const SIGNALS: &[LogSignal] = &[
     code("smd.asgi", &["Error loading ASGI app.", "Failed to find attribute '", "App failed to load."], 0.8),
     // --- Node, Go, Java, Rust --------------------------------------------------------------------
     code("smd.node-module", &["Cannot find module '", "ERR_MODULE_NOT_FOUND"], 0.9),
+    code("smd.node-build", &["Could not find a production build in the"], 0.85),
     code("smd.node-type", &["Cannot read properties of undefined", "Cannot read properties of null", "ReferenceError: ", "TypeError: undefined is not", "is not a function"], 0.8),
     code("smd.go-panic", &["panic: runtime error:", "invalid memory address or nil pointer dereference"], 0.85),
     code("smd.java", &["java.lang.NullPointerException", "java.lang.ClassNotFoundException", "java.lang.NoSuchMethodError", "java.lang.NoClassDefFoundError", "UnsatisfiedDependencyException"], 0.8),
@@ -90,7 +91,7 @@ const SIGNALS: &[LogSignal] = &[
     setting("smd.google-credentials", &["DefaultCredentialsError", "google.api_core.exceptions.PermissionDenied", "google.api_core.exceptions.Forbidden", "IAM_PERMISSION_DENIED", "Your default credentials were not found"], 0.75),
     setting("smd.store-credentials", &["NOAUTH Authentication required", "WRONGPASS invalid username-password", "Incorrect API key provided", "invalid_api_key"], 0.75),
     setting("smd.secret-length", &["must be at least 32 ", "Fernet key must be", "must be at least 32 characters"], 0.8),
-    setting("smd.secret-manager", &["not found or has no versions", "Permission 'secretmanager.versions.access' denied", "Permission denied on secret", "Secret Version ["], 0.85).from(Emitter::Any).any_level(),
+    setting("smd.secret-manager", &["not found or has no versions", "Permission 'secretmanager.versions.access' denied", "Permission denied on secret", "Secret Version [", "is in DISABLED state", "is in DESTROYED state"], 0.85).from(Emitter::Any).any_level(),
     setting("smd.port", &["Failed to start and then listen on the port defined", "failed to start and listen on the port defined"], 0.4).from(Emitter::Any).any_level(),
     setting("smd.exec", &["Application failed to start: ", "error finding executable", "exec format error"], 0.75).with(&["xec"]).from(Emitter::Any).any_level(),
     setting("smd.image", &["Image '", "image not found"], 0.8).with(&["not found"]).from(Emitter::Platform).any_level(),

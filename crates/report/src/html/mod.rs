@@ -8,7 +8,9 @@ use shakedown_core::meta::RunPhase;
 use shakedown_core::outcome::Outcome;
 use shakedown_core::record::{ProbeRecord, ProbeResult};
 
-use crate::clean::CleanRecord;
+use crate::clean::{CleanDiagnosis, CleanRecord};
+use crate::diagnosis::conclusion;
+use crate::human::Style;
 use crate::stats::{Spread, series, stats};
 use crate::words::{self, Tone};
 
@@ -16,7 +18,7 @@ const STYLE: &str = include_str!("style.css");
 
 /// The run as one self-contained page. Its content policy is `default-src 'none'; style-src
 /// 'unsafe-inline'`: whatever a quoted text may hold, nothing in it runs or loads.
-pub fn html(record: &CleanRecord) -> String {
+pub fn html(record: &CleanRecord, diagnosis: Option<&CleanDiagnosis>) -> String {
     let overall = words::overall(record);
     let title = format!("{}: {}", overall.word, record.plan.session_id);
     page! {
@@ -34,6 +36,9 @@ pub fn html(record: &CleanRecord) -> String {
             body {
                 (head(record))
                 main {
+                    @if let Some(diagnosis) = diagnosis {
+                        section { pre { (conclusion(diagnosis, &Style::default())) } }
+                    }
                     (timeline::timeline(record))
                     @for phase in RunPhase::ALL { (phase_section(record, phase)) }
                     (signature(record))
