@@ -16,6 +16,7 @@ use shakedown_core::diagnosis::{
 use shakedown_core::evidence::Body;
 use shakedown_core::{Case, Evidence, Observation};
 
+use crate::corroborate::corroborate;
 use crate::facts::time_of;
 
 /// Lines quoted per root.
@@ -57,12 +58,14 @@ pub fn diagnose_evidence(
             && case.hits.is_empty();
         !nobody && !passed_by
     });
-    services
+    let mut services: Vec<ServiceDiagnosis> = services
         .map(|case| {
             let own = claims.iter().filter(|claim| claim.service == case.service);
             diagnose(&case, own.collect())
         })
-        .collect()
+        .collect();
+    corroborate(&mut services);
+    services
 }
 
 fn diagnose(case: &Case<'_>, claims: Vec<&Claim>) -> ServiceDiagnosis {

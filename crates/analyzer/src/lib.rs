@@ -4,6 +4,7 @@
 //! test results, run directories. It reads files and standard input, prints nothing and contacts
 //! nobody; the command line crate shows what it found.
 
+mod corroborate;
 pub mod coverage;
 mod dedup;
 pub mod diagnosis;

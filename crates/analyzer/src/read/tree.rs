@@ -53,7 +53,7 @@ fn known(key: &[u8], hint: Hint) -> Option<Frame> {
         | b"entries"
         | b"log_entries"
         | b"logs"
-        | b"detailed_by_severity" => Some(frame),
+        | b"detailed_by_severity" => origin(Origin::Log),
         b"sample_entries" | b"samples" | b"examples" => origin(Origin::Log),
         b"issues_by_severity"
         | b"issues"
@@ -223,6 +223,10 @@ impl Tree {
         let raw = batch.slot();
         let end = record::parse(bytes, at, hint, raw);
         if end.is_ok() && raw.is_entry() {
+            // An export's own id: an entry, whatever it is called where it stands.
+            if raw.hint.origin == Origin::Summary && !raw.insert_id.is_empty() {
+                raw.hint.origin = Origin::Log;
+            }
             self.learn_indent(bytes, at);
             return end;
         }
