@@ -12,8 +12,6 @@ use super::{Observed, Poll};
 
 /// The most that is told of one start-up.
 const MOST: usize = 300;
-/// How applications quote the refusal of our own relay, which is worded as a server's.
-const REFUSAL: [&str; 3] = ["too many clients already", "53300", "TooManyConnections"];
 /// How far a container's clock may be off ours, in milliseconds: a guess on the safe side.
 const SKEW_MS: u32 = 1000;
 
@@ -39,14 +37,7 @@ impl Told {
             for sign in &start.signs {
                 once(exit(sign).and_then(|body| at(ctx, start, sign.at, body)));
             }
-            let refused_by_us = observed.process.as_ref().is_some_and(|process| {
-                let refused = process.relay.as_ref().is_some_and(|relay| relay.refused > 0);
-                refused && start.subject.instance == process.instance
-            });
-            // What it says of connections that we refused is no news about the database.
-            let ours = |text: &str| refused_by_us && REFUSAL.iter().any(|word| text.contains(word));
-            let lines = start.lines.iter().filter(|line| line.telling && !ours(&line.text));
-            for line in lines {
+            for line in start.lines.iter().filter(|line| line.telling) {
                 let body = Body::LogEntry(LogEntry {
                     insert_id: line.insert_id.clone(),
                     severity: line.severity.clone(),
