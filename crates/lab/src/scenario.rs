@@ -103,6 +103,10 @@ pub struct Expect {
     /// The causes of other services that fail in the same minutes.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub elsewhere: BTreeMap<String, String>,
+    /// What can be told of it, where the root needs a figure that nobody gives a tester: the cause
+    /// that is the right answer without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub told: Option<String>,
     /// How long the staging has to be watched until all of this can be told. Default one minute.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub watch: Option<Span>,

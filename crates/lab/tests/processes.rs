@@ -74,6 +74,33 @@ async fn two_labs_one_killed_one_stopped() {
     assert_eq!(std::fs::read_dir(tmp.path()).unwrap().count(), 0);
 }
 
+/// The application's processes: children of the lab.
+fn backends_of(lab: &ServedLab) -> Vec<Pid> {
+    let output = Command::new("ps").args(["-e", "-o", "pid=,ppid=,args="]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let parent = lab.ready().pid.to_string();
+    let ours = |line: &&str| {
+        line.split_whitespace().nth(1) == Some(&*parent) && line.contains("lab-backend")
+    };
+    let id = |line: &str| line.split_whitespace().next().unwrap().parse().unwrap();
+    text.lines().filter(ours).map(|line| Pid::from_raw(id(line))).collect()
+}
+
+#[tokio::test]
+async fn a_killed_lab_leaves_no_application_behind() {
+    let tmp = tmp();
+    let request = ServeRequest { application: true, ..request(tmp.path()) };
+    let lab = ServedLab::start(&host(), &[OsString::from("lab-serve")], &request).await.unwrap();
+    let backends = backends_of(&lab);
+    assert_eq!(backends.len(), 2, "the backend and the auth service");
+    kill(pid_of(&lab), Signal::SIGKILL).unwrap();
+    eventually("no application is left", || backends.iter().all(|backend| !runs(*backend))).await;
+    drop(lab);
+    eventually("the lab is dead", || status(tmp.path()).is_empty()).await;
+    sweep(tmp.path()).await;
+    assert_eq!(std::fs::read_dir(tmp.path()).unwrap().count(), 0);
+}
+
 #[tokio::test]
 async fn sigterm_ends_it_cleanly() {
     let tmp = tmp();

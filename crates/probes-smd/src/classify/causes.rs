@@ -1,6 +1,7 @@
 //! Causes that a start-up's own words name.
 
 use shakedown_core::Case;
+use shakedown_core::case::{Hit, PROBE_FINDING};
 use shakedown_core::classify::{Claim, ClaimStatus, Claimed};
 use shakedown_core::id::Cause;
 
@@ -69,7 +70,11 @@ fn setting(case: &Case<'_>) -> Option<Claim> {
 }
 
 fn dependency(case: &Case<'_>) -> Option<Claim> {
-    let argument = case.argue(&DEPENDENCY_UNAVAILABLE, |hit| !hit.tolerated)?;
+    // What a user meets at a service that does not start says nothing about what that one needs.
+    let starts = case.failures().next().is_none();
+    let met = |hit: &Hit<'_>| hit.fact.fact.as_str() == PROBE_FINDING;
+    let argument =
+        case.argue(&DEPENDENCY_UNAVAILABLE, |hit| !hit.tolerated && (starts || !met(hit)))?;
     let target = case
         .of_kind(super::signals::DEPENDENCY)
         .map(|hit| hit.fact.get("target"))
