@@ -116,6 +116,7 @@ fn wrong_input_is_refused_with_the_remedy() {
         (&["run", "--env", "staging", "--scenario", "healthy"], "for a lab"),
         (&["plan", "--phase", "9"], "1 to 4"),
         (&["plan", "--phase", "3.9"], "a step such as 3.2"),
+        (&["plan", "-k", "no-such-probe"], "nothing is selected"),
         (&["plan", "-k", "no-such-probe"], "shakedown list"),
         (&["run", "--env", "lab", "--scenario", "nope"], "healthy"),
         (&["run", "--lab-dir", "/nonexistent"], "lab status"),

@@ -7,7 +7,7 @@ use secrecy::ExposeSecret as _;
 use shakedown_core::context::Note;
 use shakedown_core::environment::Consent;
 use shakedown_core::evidence::Body;
-use shakedown_core::{Outcome, Probe, ProbeCtx, ProbeError, ProbeSpec, Verdict};
+use shakedown_core::{Outcome, ProbeCtx, ProbeError, ProbeSpec, Verdict};
 use shakedown_probes_smd::probes::{
     CleanupAfterFailure, ExitCode, Lifespan, Phase3Timeout, PhaseDependencies, SequenceUnderLoad,
 };

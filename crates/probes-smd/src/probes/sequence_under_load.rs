@@ -262,7 +262,7 @@ mod tests {
         );
         check(&process(), &[], "skip", "marker");
         let mut limited = process();
-        let report = RelayReport { accepted: 25, refused: 20, ..RelayReport::default() };
+        let report = RelayReport { accepted: 25, refused: 20, ready: 5, ..RelayReport::default() };
         limited.relay = Some(report);
         check(&limited, &failed, "skip", "the limit was ours: of 25 connections 20 were refused");
     }

@@ -293,6 +293,18 @@ mod tests {
     }
 
     #[test]
+    fn the_strategys_staging_allows_itself_more_than_its_platform_does() {
+        let file = include_str!("../../../../environments/staging-gcp.toml");
+        let file: toml::Table = file.parse().expect("TOML");
+        let section: Application = file["application"].clone().try_into().expect("a section");
+        let outcome = assess(&section, "staging-gcp");
+        assert_eq!(outcome.verdict, Verdict::Degraded, "nobody stated these values");
+        let text = format!("{:?}", outcome.findings);
+        assert!(text.contains("are 405 s, and the platform stops the start-up"), "{text}");
+        assert!(text.contains("a wait in `table_setup` ends after 25s"), "{text}");
+    }
+
+    #[test]
     fn longer_than_production_is_a_contradiction() {
         let text = "limits = { initialization = \"95s\" }\nlimits_elsewhere = { production = { initialization = \"90s\" } }";
         check(text, Verdict::Fail, "longer in staging than in production");
