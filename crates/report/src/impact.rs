@@ -1,11 +1,11 @@
 //! What users lost in a run, and what that costs.
 
 use shakedown_core::attempt::AttemptEnd;
-use shakedown_core::evidence::Body;
+use shakedown_core::diagnosis::{Diagnosis, ServiceDiagnosis};
 use shakedown_core::outcome::{Finding, Outcome};
 use shakedown_core::record::RunRecord;
 
-use crate::clean::CleanRecord;
+use crate::clean::{CleanDiagnosis, CleanRecord};
 use crate::words;
 
 /// The probe whose figures these are.
@@ -14,24 +14,24 @@ const PROBE: &str = "goldenpath.offline-impact";
 /// The impact section, as text for a terminal: every share with the number it is a share of; an
 /// amount of money only where the environment states the revenue, with what it assumes. What was not
 /// measured says so.
-pub fn impact(record: &CleanRecord) -> String {
-    let lines = lines(record);
+pub fn impact(record: &CleanRecord, diagnosis: &CleanDiagnosis) -> String {
+    let lines = lines(record, diagnosis);
     format!("\nBusiness impact, in this run's window\n  {}\n", lines.join("\n  "))
 }
 
-fn lines(record: &RunRecord) -> Vec<String> {
+fn lines(record: &RunRecord, diagnosis: &Diagnosis) -> Vec<String> {
     let mut ran = record.probes.iter().rev().filter(|probe| probe.id == PROBE);
     let Some(outcome) = ran.find_map(|probe| probe.result.outcome()) else {
         return vec![
             format!("not measured: {PROBE} did not come to an outcome"),
-            deployments(record),
+            deployments(diagnosis),
         ];
     };
     let mut lines = vec![
         share(outcome, "availability", "health_answers", "health answers good"),
         share(outcome, "session_establishment", "sessions", "sessions established"),
         share(outcome, "agent_success", "agent_runs", "agent runs answered"),
-        deployments(record),
+        deployments(diagnosis),
     ];
     match outcome.measurements.iter().find(|m| m.name == "at_risk") {
         Some(at_risk) => {
@@ -59,21 +59,20 @@ fn share(outcome: &Outcome, name: &str, of: &str, what: &str) -> String {
     }
 }
 
-/// Start-ups that the run's probes recorded: one that completed is a deployment that serves, whatever
-/// the audit log calls it.
-fn deployments(record: &RunRecord) -> String {
-    let observations = record.probes.iter().flat_map(|probe| &probe.observations);
-    let attempts = observations.filter_map(|observation| match &observation.body {
-        Body::Attempt(attempt) => Some(attempt.end),
-        _ => None,
-    });
-    let ended: Vec<_> =
-        attempts.filter(|end| matches!(end, AttemptEnd::Completed | AttemptEnd::Failed)).collect();
-    if ended.is_empty() {
-        return "start-ups completed: not measured: no start-up was recorded in this run".into();
+/// Start-ups that the diagnosis has put together: one that completed is a deployment that serves,
+/// whatever the audit log calls it.
+fn deployments(diagnosis: &Diagnosis) -> String {
+    let ended = |service: &ServiceDiagnosis| -> Option<String> {
+        let count = |end| service.startups.iter().filter(|startup| startup.outcome == end).count();
+        let (completed, failed) = (count(AttemptEnd::Completed), count(AttemptEnd::Failed));
+        let name = &service.service;
+        (completed + failed > 0).then(|| format!("{completed} of {} of {name}", completed + failed))
+    };
+    let services: Vec<_> = diagnosis.services.iter().filter_map(ended).collect();
+    match services.is_empty() {
+        true => "start-ups completed: not measured: none was seen in this run".into(),
+        false => format!("start-ups completed: {}", services.join(", ")),
     }
-    let completed = ended.iter().filter(|end| **end == AttemptEnd::Completed).count();
-    format!("start-ups completed: {completed} of {}", ended.len())
 }
 
 #[cfg(test)]

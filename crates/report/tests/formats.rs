@@ -89,7 +89,7 @@ fn metrics_are_summed_up_stage_by_stage() {
 
 #[test]
 fn impact_without_the_probe_says_that_nothing_was_measured() {
-    let text = impact(&clean(&record()));
+    let text = impact(&clean(&record()), &diagnosis());
     assert!(
         text.contains("not measured: goldenpath.offline-impact did not come to an outcome"),
         "{text}"
@@ -111,7 +111,7 @@ fn outputs() -> Vec<(&'static str, String)> {
         ("html", html(&record, Some(&diagnosis()))),
         ("metrics", strategy_metrics(&record, "cloudsql")),
         ("summaries", metric_summaries(&record)),
-        ("impact", impact(&record)),
+        ("impact", impact(&record, &diagnosis())),
     ]
 }
 

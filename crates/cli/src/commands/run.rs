@@ -181,7 +181,7 @@ fn report(
             let style = output::style(args.is_detailed());
             let human = shakedown_report::human(&record, &style, Some(dir));
             let impact = match args.business_impact_analysis {
-                true => shakedown_report::impact(&record),
+                true => shakedown_report::impact(&record, &diagnosis),
                 false => String::new(),
             };
             let conclusion = shakedown_report::conclusion(&diagnosis, &style);

@@ -19,9 +19,9 @@
 //!
 //! **Configuration**: see [`OfflineImpactConfig`], `[goldenpath]` and `[business]`.
 //!
-//! **Cannot tell** how many deployments succeed: that is no matter of requests. Start-ups that the
-//! run has recorded (probes of phase 3) are counted beside these figures in the report's impact
-//! section.
+//! **Cannot tell** how many deployments succeed: that is no matter of requests. The start-ups that the
+//! run's diagnosis has put together are counted beside these figures in the impact section
+//! (`--business-impact-analysis`).
 
 use std::time::Duration;
 
