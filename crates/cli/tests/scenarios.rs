@@ -14,6 +14,9 @@ const BUDGET: u64 = 5;
 fn check(name: &str) {
     let scenario = Scenario::find(name).expect("built in");
     let ids = scenario.expect.probes.iter().map(|probe| probe.id.as_str());
+    // Only a watch over a scale-out tells a full connector from a dead way.
+    let full = scenario.expect.root.as_deref() == Some("vpc_connector_capacity");
+    let ids = ids.chain(full.then_some("vpc.scaling-delay"));
     let played =
         play(name, &["--output-format", "json"].into_iter().chain(ids).collect::<Vec<_>>());
     let Played { exit, run, truth, .. } = &played;

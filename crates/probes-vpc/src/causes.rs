@@ -52,7 +52,6 @@ shakedown_core::register_cause!(VPC_EGRESS_META);
 pub(crate) mod elsewhere {
     use super::Cause;
 
-    pub(crate) const AUTH_FAILURE: Cause = Cause::new("auth_failure");
     pub(crate) const CLOUD_SQL_MAX_CONNECTIONS: Cause = Cause::new("cloud_sql_max_connections");
     pub(crate) const CLOUD_SQL_SLOW: Cause = Cause::new("cloud_sql_slow");
     pub(crate) const CLOUD_SQL_UNREACHABLE: Cause = Cause::new("cloud_sql_unreachable");

@@ -33,8 +33,9 @@ pub fn markdown(record: &CleanRecord, diagnosis: Option<&CleanDiagnosis>) -> Str
         out.push_str(&format!("- {name}: {}\n", escape(value)));
     }
     if let Some(diagnosis) = diagnosis {
-        // A block by its indentation: no text in it can end it.
-        let text = conclusion(diagnosis, &Style::default());
+        // A block by its indentation: no text in it can end it. Not every reader of Markdown knows that
+        // markup in it is text.
+        let text = conclusion(diagnosis, &Style::default()).replace('<', "&lt;");
         let (title, lines) = text.split_once('\n').unwrap_or((&text, ""));
         out.push_str(&format!("\n## {title}\n\n"));
         out.extend(lines.lines().map(|line| format!("    {line}\n")));

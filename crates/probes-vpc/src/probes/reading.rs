@@ -144,7 +144,7 @@ fn answered(sqlstate: &str) -> Reading {
         ),
         "28P01" | "28000" => reading(
             "the path carries, and the database refuses these credentials",
-            Some(elsewhere::AUTH_FAILURE),
+            Some(elsewhere::CONFIGURATION_ERROR),
             "check `database.user` and the password that `database.credential` names",
         ),
         "3D000" => reading(
@@ -218,7 +218,7 @@ mod tests {
             (Socket, "auth", TIMEOUT, Some("cloud_sql_slow"), "too slow"),
             (Socket, "ready", sql("53300"), Some("cloud_sql_max_connections"), "no free"),
             (Socket, "startup", sql("53300"), Some("cloud_sql_max_connections"), "no free"),
-            (Tcp, "auth", sql("28P01"), Some("auth_failure"), "refuses these credentials"),
+            (Tcp, "auth", sql("28P01"), Some("configuration_error"), "refuses these credentials"),
             (Tcp, "startup", sql("57P03"), Some("cloud_sql_unreachable"), "starts, stops"),
             (Tcp, "ready", sql("3D000"), Some("configuration_error"), "no database"),
             (Tcp, "ready", sql("XX000"), None, "answered with an error"),
