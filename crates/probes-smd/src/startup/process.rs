@@ -171,7 +171,7 @@ pub(crate) async fn run(
         tokio::select! {
             () = serve => unreachable!("it serves until it is dropped"),
             () = beside => unreachable!("it goes on for ever"),
-            watched = watch.to_its_end(started, relay.as_ref()) => watched,
+            watched = watch.through(started, relay.as_ref()) => watched,
         }
     });
     let watched = watched.await;
@@ -350,7 +350,7 @@ impl Seen {
 }
 
 impl Watch<'_> {
-    async fn to_its_end(
+    async fn through(
         mut self,
         mut started: Started,
         relay: Option<&Relay>,

@@ -260,7 +260,7 @@ impl Collector {
                 }
             }));
         }
-        starts.sort_by(|a, b| a.attempt.began.cmp(&b.attempt.began));
+        starts.sort_by_key(|start| start.attempt.began);
         starts
     }
 }
