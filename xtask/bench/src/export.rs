@@ -28,6 +28,9 @@ const DEATH: [(u64, &str, &str); 13] = [
     (13, "WARNING", "Container called exit(3)."),
 ];
 
+/// Stands for a line of an ordinary day.
+const ORDINARY: (u64, &str, &str) = (0, "", "");
+
 /// How the entries are put together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
@@ -47,16 +50,15 @@ pub(crate) fn write(shape: Shape, bytes: u64) -> Result<()> {
     let (mut written, mut deaths) = (0, 0);
     while written < bytes {
         let death = written >= deaths * BYTES_PER_DEATH;
-        let lines = if death { DEATH.len() } else { 1 };
         deaths += u64::from(death);
-        for line in 0..lines {
+        for line in if death { &DEATH[..] } else { &[ORDINARY] } {
             if export.entries > 0 {
                 out.write_all(between.as_bytes())?;
             }
-            if death {
-                export.death(DEATH[line])
-            } else {
+            if *line == ORDINARY {
                 export.ordinary()
+            } else {
+                export.death(*line)
             }
             out.write_all(export.line.as_bytes())?;
             written += export.line.len() as u64 + 2;

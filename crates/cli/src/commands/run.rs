@@ -129,7 +129,6 @@ async fn against(
         interrupt,
         budget: Some(budget.clone()),
         expected_by_signature: asked.iter().flat_map(|asked| asked.worsens.clone()).collect(),
-        ..RunOptions::default()
     };
     let progress = Progress::new(args.is_document());
     let mut lines = shakedown_report::Live::new(loaded.redactor.clone(), output::stderr_colour());

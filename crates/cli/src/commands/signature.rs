@@ -52,7 +52,7 @@ pub(super) fn find(name: &str) -> Result<Signature> {
 
 fn text(name: &str) -> Result<String> {
     let candidates = [Path::new(name).to_path_buf(), format!("signatures/{name}.toml").into()];
-    for path in candidates.iter().filter(|path| path.is_file()) {
+    if let Some(path) = candidates.iter().find(|path| path.is_file()) {
         return fs::read_to_string(path).with_context(|| path.display().to_string());
     }
     let built_in = BUILT_IN.iter().find(|(known, _)| *known == name);
