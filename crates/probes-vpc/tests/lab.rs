@@ -152,7 +152,7 @@ async fn refusals_of_the_database_carry_their_sqlstate_and_are_not_the_paths_tro
     let expected = ["auth:sqlstate:28P01", "auth:sqlstate:28P01"];
     let (wrong, ran) = direct_fails("wrong-password", expected).await;
     let cause = ran.outcome.findings[0].suggests.as_ref().map(|cause| cause.as_str());
-    assert_eq!(cause, Some("auth_failure"));
+    assert_eq!(cause, Some("configuration_error"));
     wrong.stop().await;
 }
 
