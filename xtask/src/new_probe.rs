@@ -32,15 +32,17 @@ pub(crate) struct NewProbe {
     /// The second part of the id: lower case words joined by dashes
     #[arg(required_unless_present = "self_test")]
     name: Option<String>,
-    /// Make one in a copy of this repository, then build, lint and test it there
-    #[arg(long, exclusive = true)]
+    /// Make one in a copy of this repository, in CRATE or else in every crate with probes, then build,
+    /// lint and test it there
+    #[arg(long, conflicts_with = "name")]
     self_test: bool,
 }
 
 impl NewProbe {
     pub(crate) fn run(self) -> Result<()> {
-        let (Some(domain), Some(name)) = (self.domain, self.name) else {
-            return self_test();
+        let (domain, name) = match (self.domain, self.name) {
+            (Some(domain), Some(name)) => (domain, name),
+            (only, _) => return self_test(only.as_deref()),
         };
         let root = shell::root();
         let file = write(&root, &domain, &name)?;
@@ -167,7 +169,7 @@ fn insert_sorted(text: &str, prefix: &str, line: &str) -> String {
 }
 
 /// Makes a probe in a copy of this repository, in which nothing can be spoilt, and tests it there.
-fn self_test() -> Result<()> {
+fn self_test(only: Option<&str>) -> Result<()> {
     let root = shell::root();
     let copy = shell::target_dir().join("tmp/new-probe-self-test");
     if copy.exists() {
@@ -185,9 +187,13 @@ fn self_test() -> Result<()> {
             fs::File::options().write(true).open(&to)?.set_modified(modified)?;
         }
     }
-    for domain in domains(&copy)? {
-        let file = write(&copy, &domain, "made-by-self-test")?;
-        let again = write(&copy, &domain, "made-by-self-test");
+    let domains = domains(&copy)?;
+    if let Some(only) = only {
+        ensure!(domains.iter().any(|d| d == only), "there are no probes in crates/probes-{only}");
+    }
+    for domain in domains.iter().filter(|domain| only.is_none_or(|only| only == *domain)) {
+        let file = write(&copy, domain, "made-by-self-test")?;
+        let again = write(&copy, domain, "made-by-self-test");
         ensure!(again.is_err(), "{file} was written a second time");
         let package = format!("shakedown-probes-{domain}");
         let cargo = |task: &str, args: &[&str]| {
