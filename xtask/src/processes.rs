@@ -22,13 +22,6 @@ pub(crate) fn processes() -> Vec<Process> {
     ids.map(|id| Process { id }).filter(|process| process.lives()).collect()
 }
 
-/// The living children of process `id`.
-pub(crate) fn children_of(id: u32) -> Vec<Process> {
-    let parent = format!("PPid:\t{id}");
-    let child = |process: &Process| process.status().lines().any(|line| line == parent);
-    processes().into_iter().filter(child).collect()
-}
-
 impl Process {
     fn file(self, name: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/{name}", self.id))
