@@ -170,6 +170,10 @@ impl Search {
         if message.is_empty() || entry.origin == Origin::TestResult {
             return findings;
         }
+        // Most lines hold none of the literals, and that is soon known.
+        if !self.automaton.is_match(message) {
+            return findings;
+        }
         let mut seen: Vec<(usize, usize)> = Vec::new();
         let mut access = false;
         for hit in self.automaton.find_overlapping_iter(message) {

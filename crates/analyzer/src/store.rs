@@ -8,12 +8,13 @@
 mod line;
 mod observed;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use hashbrown::{Equivalent, HashMap};
 use jiff::Timestamp;
 use shakedown_core::attempt::{Held, Quote, RequestKind, Tally, Traffic};
-use shakedown_core::redact::quotable;
+use shakedown_core::redact::{quotable, quotable_part};
 use shakedown_core::startup::{Sign, Timeline};
 
 use crate::entry::{Entry, EntrySink, FileId, LogName, Origin, PayloadKind, Severity};
@@ -42,8 +43,62 @@ pub type SourceName<'n> = dyn Fn(FileId) -> String + 'n;
 #[derive(Debug, Default)]
 struct Instance {
     signs: Vec<SignKey>,
-    times: Vec<i64>,
+    times: Times,
     lines: BTreeMap<usize, Bounded<Line>>,
+}
+
+/// The earliest of many times, in microseconds.
+#[derive(Debug, Default)]
+struct Times {
+    kept: Vec<i64>,
+    /// None later than this one will be kept.
+    bound: Option<i64>,
+}
+
+impl Times {
+    fn push(&mut self, time: i64) {
+        if self.bound.is_some_and(|bound| time >= bound) {
+            return;
+        }
+        self.kept.push(time);
+        if self.kept.len() >= TIMES * 2 {
+            self.shrink();
+        }
+    }
+
+    fn shrink(&mut self) {
+        self.kept.sort_unstable();
+        self.kept.dedup();
+        self.kept.truncate(TIMES);
+        self.bound = self.kept.get(TIMES - 1).copied();
+    }
+
+    fn merge(&mut self, other: Self) {
+        for time in other.kept {
+            self.push(time);
+        }
+    }
+
+    fn into_sorted(mut self) -> Vec<i64> {
+        self.shrink();
+        self.kept
+    }
+}
+
+/// Revision and instance, to find what is kept under an owned pair of them.
+#[derive(Clone, Copy, Debug, Hash)]
+struct Place<'a>(&'a str, &'a str);
+
+impl Equivalent<(String, String)> for Place<'_> {
+    fn equivalent(&self, key: &(String, String)) -> bool {
+        self.0 == key.0 && self.1 == key.1
+    }
+}
+
+impl From<&Place<'_>> for (String, String) {
+    fn from(place: &Place<'_>) -> Self {
+        (place.0.to_owned(), place.1.to_owned())
+    }
 }
 
 /// A sign with the order it is kept by.
@@ -71,18 +126,46 @@ struct Service {
     classified_errors: u64,
     instances: HashMap<(String, String), Instance>,
     tallies: BTreeMap<usize, Counted>,
-    traffic: BTreeMap<TrafficKey, (Counted, Option<Line>)>,
+    traffic: HashMap<Answer<String>, Answers>,
     calls: Vec<(Line, Audit)>,
     tests: Counted,
     folded: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct TrafficKey {
+/// What was asked and answered. The path is as the entry has it, cut to what can be quoted.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Answer<P> {
     request: RequestKind,
     access: bool,
     status: u16,
-    path: String,
+    path: P,
+}
+
+impl Equivalent<Answer<String>> for Answer<&str> {
+    fn equivalent(&self, key: &Answer<String>) -> bool {
+        let Answer { request, access, status, ref path } = *key;
+        (self.request, self.access, self.status, self.path) == (request, access, status, path)
+    }
+}
+
+impl From<&Answer<&str>> for Answer<String> {
+    fn from(answer: &Answer<&str>) -> Self {
+        let Answer { request, access, status, path } = *answer;
+        Self { request, access, status, path: path.to_owned() }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Answers {
+    counted: Counted,
+    sample: Option<Line>,
+}
+
+impl Answers {
+    fn merge(&mut self, other: Self) {
+        self.counted.add(other.counted.count, other.counted.first, other.counted.last);
+        self.sample = self.sample.take().into_iter().chain(other.sample).min();
+    }
 }
 
 /// Collects what matters of every entry it is given.
@@ -140,7 +223,6 @@ impl Collector {
 
 impl EntrySink for Collector {
     fn entry(&mut self, entry: &Entry<'_>) {
-        let search = Arc::clone(&self.search);
         let named;
         let name = if entry.service.is_empty() {
             named = service_of_call(entry);
@@ -148,24 +230,22 @@ impl EntrySink for Collector {
         } else {
             entry.service
         };
-        if !self.services.contains_key(name) {
-            self.services.insert(name.to_owned(), Service::default());
-        }
-        let Some(service) = self.services.get_mut(name) else { return };
         self.untimed |= entry.time.is_none();
-        service.take(entry, &search);
+        let service = match self.services.get_mut(name) {
+            Some(service) => service,
+            None => self.services.entry(name.to_owned()).or_default(),
+        };
+        service.take(entry, &self.search);
     }
 
     fn merge(&mut self, other: Self) {
         self.untimed |= other.untimed;
         for (name, theirs) in other.services {
             match self.services.entry(name) {
-                std::collections::hash_map::Entry::Vacant(vacant) => {
+                hashbrown::hash_map::Entry::Vacant(vacant) => {
                     vacant.insert(theirs);
                 }
-                std::collections::hash_map::Entry::Occupied(mut ours) => {
-                    ours.get_mut().merge(theirs)
-                }
+                hashbrown::hash_map::Entry::Occupied(mut ours) => ours.get_mut().merge(theirs),
             }
         }
     }
@@ -240,21 +320,19 @@ impl Service {
     }
 
     fn remember(&mut self, entry: &Entry<'_>, found: &crate::signals::Findings<'_, '_>) {
-        let known = self.instances.len();
-        let key = (entry.revision.to_owned(), entry.instance.to_owned());
-        let instance = if known >= INSTANCES && !self.instances.contains_key(&key) {
+        let mut place = Place(entry.revision, entry.instance);
+        if self.instances.len() >= INSTANCES && !self.instances.contains_key(&place) {
             self.folded = true;
-            self.instances.entry(Default::default()).or_default()
-        } else {
-            self.instances.entry(key).or_default()
+            place = Place("", "");
+        }
+        let instance = match self.instances.get_mut(&place) {
+            Some(instance) => instance,
+            None => self.instances.entry((&place).into()).or_default(),
         };
         // The silence before a failure is the application's: requests are the platform's lines.
         let spoke = entry.http.is_none() && entry.audit.is_none() && entry.log != LogName::System;
         if let Some(time) = entry.time.filter(|_| spoke) {
             instance.times.push(time.as_microsecond());
-            if instance.times.len() >= TIMES * 2 {
-                shrink_times(&mut instance.times);
-            }
         }
         if entry.origin == Origin::Log {
             for mark in &found.marks {
@@ -292,12 +370,19 @@ impl Service {
             _ => return,
         };
         let request = if websocket { RequestKind::Websocket } else { request_kind(path) };
-        let mut key = TrafficKey { request, access, status, path: quotable(path) };
-        if self.traffic.len() >= PATHS && !self.traffic.contains_key(&key) {
-            key.path = String::new();
+        let path = quotable_part(path);
+        let mut answer = Answer { request, access, status, path };
+        if self.traffic.len() >= PATHS && !self.traffic.contains_key(&answer) {
+            answer.path = "";
         }
-        let (counted, sample) = self.traffic.entry(key).or_default();
+        let Answers { counted, sample } = match self.traffic.get_mut(&answer) {
+            Some(answers) => answers,
+            None => self.traffic.entry((&answer).into()).or_default(),
+        };
         counted.add(entry.repeat.max(1), entry.time, entry.time);
+        if sample.as_ref().is_some_and(|sample| sample.at < entry.time) {
+            return;
+        }
         let words = match &entry.http {
             Some(http) if entry.message.is_empty() => format!("{} {path} {status}", http.method),
             Some(http) => format!("{} {path} {status}: {}", http.method, entry.message),
@@ -335,8 +420,7 @@ impl Service {
             if ours.signs.len() >= SIGNS * 8 {
                 shrink_signs(&mut ours.signs);
             }
-            ours.times.extend(theirs.times);
-            shrink_times(&mut ours.times);
+            ours.times.merge(theirs.times);
             for (signal, lines) in theirs.lines {
                 ours.lines.entry(signal).or_insert_with(|| Bounded::new(KEEP)).merge(lines);
             }
@@ -344,10 +428,8 @@ impl Service {
         for (signal, theirs) in other.tallies {
             self.tallies.entry(signal).or_default().add(theirs.count, theirs.first, theirs.last);
         }
-        for (key, (theirs, sample)) in other.traffic {
-            let ours = self.traffic.entry(key).or_default();
-            ours.0.add(theirs.count, theirs.first, theirs.last);
-            ours.1 = ours.1.take().into_iter().chain(sample).min();
+        for (answer, theirs) in other.traffic {
+            self.traffic.entry(answer).or_default().merge(theirs);
         }
         self.calls.extend(other.calls);
     }
@@ -360,7 +442,6 @@ impl Service {
         instances.sort_by(|a, b| a.0.cmp(&b.0));
         for ((revision, name), mut instance) in instances {
             shrink_signs(&mut instance.signs);
-            shrink_times(&mut instance.times);
             for (signal, kept) in std::mem::take(&mut instance.lines) {
                 approximated |= kept.dropped;
                 lines.push((signal, name.clone(), kept.into_sorted()));
@@ -370,7 +451,11 @@ impl Service {
                 sign
             });
             let signs = signs.collect();
-            timelines.push((revision, name, Timeline { signs, times: instance.times }));
+            timelines.push((
+                revision,
+                name,
+                Timeline { signs, times: instance.times.into_sorted() },
+            ));
         }
         lines.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
         self.shrink_calls();
@@ -380,11 +465,17 @@ impl Service {
             let Counted { count, first, last } = counted;
             (index, Tally { signal, fact, count, first, last })
         });
-        let traffic = self.traffic.into_iter().map(|(key, (counted, sample))| Traffic {
-            request: key.request,
-            path: key.path,
-            access: key.access,
-            status: key.status,
+        // Paths that differ only in what is not quoted are one.
+        let mut answers: BTreeMap<Answer<String>, Answers> = BTreeMap::new();
+        for (mut answer, theirs) in self.traffic {
+            answer.path = quotable(&answer.path);
+            answers.entry(answer).or_default().merge(theirs);
+        }
+        let traffic = answers.into_iter().map(|(answer, Answers { counted, sample })| Traffic {
+            request: answer.request,
+            path: answer.path,
+            access: answer.access,
+            status: answer.status,
             count: counted.count,
             first: counted.first,
             last: counted.last,
@@ -407,12 +498,6 @@ impl Service {
             held: self.held,
         }
     }
-}
-
-fn shrink_times(times: &mut Vec<i64>) {
-    times.sort_unstable();
-    times.dedup();
-    times.truncate(TIMES);
 }
 
 fn shrink_signs(signs: &mut Vec<SignKey>) {

@@ -162,10 +162,17 @@ fn percent(text: &str, plain: impl Fn(u8) -> bool, upper: bool) -> String {
     out
 }
 
+/// The longest quote, in bytes.
+const LONGEST: usize = 300;
+
+/// As much of `text` as decides what [`quotable`] makes of it.
+pub fn quotable_part(text: &str) -> &str {
+    &text[..text.ceil_char_boundary(LONGEST * 2 + 1)]
+}
+
 /// `text` of strangers fit to be quoted on one line: redacted by shape, sanitized, at most 300 bytes
 /// of it.
 pub fn quotable(text: &str) -> String {
-    const LONGEST: usize = 300;
     let end = text.floor_char_boundary(LONGEST * 2);
     let redacted = Redactor::default();
     let redacted = redacted.redact(&text[..end]);

@@ -1,6 +1,6 @@
 //! What parsing a block of input gives, and the state it hands to the next block.
 
-use super::record::Raw;
+use super::record::{Raw, Resources};
 use super::table::Columns;
 use super::tree::Tree;
 
@@ -9,6 +9,8 @@ use super::tree::Tree;
 pub(crate) struct Batch<'a> {
     /// The records, in the order they stand.
     pub(crate) raws: Vec<Raw<'a>>,
+    /// What the records before came from.
+    resources: Resources<'a>,
     /// Where broken records begin, counted from the beginning of the block.
     pub(crate) broken: Vec<(usize, Why)>,
     /// Objects and values that are no entries, where entries were expected.
@@ -18,11 +20,11 @@ pub(crate) struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    /// A new record at the end, to be filled where it lies.
+    /// A new record at the end, to be filled where it lies, and what helps to.
     #[inline]
-    pub(crate) fn slot(&mut self) -> &mut Raw<'a> {
+    pub(crate) fn slot(&mut self) -> (&mut Raw<'a>, &mut Resources<'a>) {
         self.raws.push(Raw::default());
-        self.raws.last_mut().expect("one was just pushed")
+        (self.raws.last_mut().expect("one was just pushed"), &mut self.resources)
     }
 }
 

@@ -286,11 +286,10 @@ fn infer_log(message: &str, payload: PayloadKind, audit: Option<&Audit>) -> LogN
 
 /// Without terminal colours; a traceback that was escaped twice on its way here has its lines back.
 fn clean(message: Cow<'_, str>) -> Cow<'_, str> {
-    let bytes = message.as_bytes();
-    let message = if memchr::memchr(0x1b, bytes).is_some() {
-        Cow::Owned(strip_ansi(&message))
-    } else {
-        message
+    let Some(first) = memchr::memchr2(0x1b, b'\\', message.as_bytes()) else { return message };
+    let message = match memchr::memchr(0x1b, &message.as_bytes()[first..]) {
+        Some(_) => Cow::Owned(strip_ansi(&message)),
+        None => message,
     };
     if memchr::memchr(b'\\', message.as_bytes()).is_some()
         && message.contains("\\n")

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::batch::State;
-use super::record::{self, Hint, Raw};
+use super::batch::{Batch, State};
+use super::record::{self, Hint};
 use super::scan::{skip_value, skip_ws};
 use super::table::Columns;
 use super::tree::{Tree, has_collection};
@@ -116,8 +116,9 @@ fn object(rest: &[u8], tree: impl Fn() -> State, lines: impl Fn() -> State) -> (
 }
 
 fn is_entry(object: &[u8]) -> bool {
-    let mut raw = Raw::default();
-    record::parse(object, 0, Hint::default(), &mut raw).is_ok() && raw.is_entry()
+    let mut batch = Batch::default();
+    let (raw, resources) = batch.slot();
+    record::parse(object, 0, Hint::default(), raw, resources).is_ok() && raw.is_entry()
 }
 
 fn is_junit(rest: &[u8]) -> bool {

@@ -10,6 +10,8 @@ mod build;
 mod format;
 mod input;
 mod junit;
+mod keys;
+mod lanes;
 mod pipeline;
 mod record;
 pub(crate) mod scan;

@@ -1,6 +1,7 @@
 //! One JSON object of an export, found but not yet read: slices of its members.
 
-use super::scan::{self, Bad, skip_value, skip_ws, string_end};
+use super::keys::Keys;
+use super::scan::{Bad, skip_value, skip_ws, string_end};
 use crate::entry::Origin;
 use crate::severity::Severity;
 
@@ -199,141 +200,310 @@ pub(crate) fn parse<'a>(
     at: usize,
     hint: Hint,
     raw: &mut Raw<'a>,
+    resources: &mut Resources<'a>,
 ) -> Result<usize, Bad> {
     (raw.at, raw.hint) = (at, hint);
-    let end = walk(bytes, at, |key, at| member(bytes, key, at, raw))?;
+    let end = walk(bytes, at, |key, at| member(bytes, key, at, raw, resources))?;
     if raw.test.as_ref().is_some_and(|test| test.outcome.is_empty() && raw.text_rank == 0) {
         raw.test = None;
     }
     Ok(end)
 }
 
+/// What a member of a record is.
+#[derive(Clone, Copy, Debug)]
+enum Field {
+    /// A time, and how good it is.
+    Time(u8),
+    /// The words, and how good they are.
+    Text(u8),
+    /// The words of a test's failure.
+    TestText,
+    Severity,
+    /// The severity, where nothing better says it.
+    Level,
+    InsertId,
+    Log,
+    Json,
+    /// The Python client's name for text and JSON.
+    Payload,
+    Proto,
+    Http,
+    Resource,
+    Labels,
+    Service,
+    Revision,
+    Instance,
+    Count,
+    TestName,
+    Outcome,
+    /// A stage of a test.
+    Stage(u8),
+}
+
+static FIELDS: Keys<Field> = Keys::new(&[
+    ("timestamp", Field::Time(9)),
+    ("time", Field::Time(8)),
+    ("@timestamp", Field::Time(8)),
+    ("ts", Field::Time(8)),
+    ("datetime", Field::Time(8)),
+    ("first_seen", Field::Time(7)),
+    ("first_occurrence", Field::Time(7)),
+    ("firstSeen", Field::Time(7)),
+    ("created_at", Field::Time(7)),
+    ("receiveTimestamp", Field::Time(6)),
+    ("receive_timestamp", Field::Time(6)),
+    ("last_seen", Field::Time(5)),
+    ("last_occurrence", Field::Time(5)),
+    ("date", Field::Time(5)),
+    ("severity", Field::Severity),
+    ("level", Field::Level),
+    ("levelname", Field::Level),
+    ("log_level", Field::Level),
+    ("insertId", Field::InsertId),
+    ("insert_id", Field::InsertId),
+    ("logName", Field::Log),
+    ("log_name", Field::Log),
+    ("stream", Field::Log),
+    ("textPayload", Field::Text(9)),
+    ("text_payload", Field::Text(9)),
+    ("message", Field::Text(8)),
+    ("msg", Field::Text(7)),
+    ("error_message", Field::TestText),
+    ("errorMessage", Field::TestText),
+    ("log", Field::Text(5)),
+    ("text", Field::Text(5)),
+    ("line", Field::Text(5)),
+    ("issue", Field::Text(4)),
+    ("sample", Field::Text(4)),
+    ("description", Field::Text(4)),
+    ("pattern", Field::Text(3)),
+    ("title", Field::Text(3)),
+    ("raw_payload", Field::Text(2)),
+    ("jsonPayload", Field::Json),
+    ("json_payload", Field::Json),
+    ("payload", Field::Payload),
+    ("protoPayload", Field::Proto),
+    ("proto_payload", Field::Proto),
+    ("httpRequest", Field::Http),
+    ("http_request", Field::Http),
+    ("resource", Field::Resource),
+    ("labels", Field::Labels),
+    ("service", Field::Service),
+    ("service_name", Field::Service),
+    ("container_name", Field::Service),
+    ("container", Field::Service),
+    ("revision", Field::Revision),
+    ("revision_name", Field::Revision),
+    ("instance", Field::Instance),
+    ("instance_id", Field::Instance),
+    ("instanceId", Field::Instance),
+    ("count", Field::Count),
+    ("occurrences", Field::Count),
+    ("frequency", Field::Count),
+    ("nodeid", Field::TestName),
+    ("test_name", Field::TestName),
+    ("test", Field::TestName),
+    ("test_id", Field::TestName),
+    ("outcome", Field::Outcome),
+    ("setup", Field::Stage(0)),
+    ("call", Field::Stage(1)),
+    ("teardown", Field::Stage(2)),
+]);
+
 #[inline(always)]
-fn member<'a>(bytes: &'a [u8], key: &[u8], at: usize, raw: &mut Raw<'a>) -> Result<usize, Bad> {
-    let time =
-        |rank, raw: &mut Raw<'a>| take_ranked(bytes, at, rank, &mut raw.time_rank, &mut raw.time);
+fn member<'a>(
+    bytes: &'a [u8],
+    key: &[u8],
+    at: usize,
+    raw: &mut Raw<'a>,
+    resources: &mut Resources<'a>,
+) -> Result<usize, Bad> {
+    let Some(field) = FIELDS.get(key) else { return skip_value(bytes, at) };
     let text =
         |rank, raw: &mut Raw<'a>| take_ranked(bytes, at, rank, &mut raw.text_rank, &mut raw.text);
-    match key {
-        b"timestamp" => time(9, raw),
-        b"time" | b"@timestamp" | b"ts" | b"datetime" => time(8, raw),
-        b"first_seen" | b"first_occurrence" | b"firstSeen" | b"created_at" => time(7, raw),
-        b"receiveTimestamp" | b"receive_timestamp" => time(6, raw),
-        b"last_seen" | b"last_occurrence" | b"date" => time(5, raw),
-        b"severity" => take_scalar(bytes, at, &mut raw.severity),
-        b"level" | b"levelname" | b"log_level" if raw.severity.is_empty() => {
-            take_scalar(bytes, at, &mut raw.severity)
-        }
-        b"insertId" | b"insert_id" => take_string(bytes, at, &mut raw.insert_id),
-        b"logName" | b"log_name" | b"stream" => take_string(bytes, at, &mut raw.log),
-        b"textPayload" | b"text_payload" => text(9, raw),
-        b"message" => text(8, raw),
-        b"msg" => text(7, raw),
-        b"error_message" | b"errorMessage" => {
+    match field {
+        Field::Time(rank) => take_ranked(bytes, at, rank, &mut raw.time_rank, &mut raw.time),
+        Field::Text(rank) => text(rank, raw),
+        Field::TestText => {
             raw.hint.origin = Origin::TestResult;
             text(6, raw)
         }
-        b"log" | b"text" | b"line" => text(5, raw),
-        b"issue" | b"sample" | b"description" => text(4, raw),
-        b"pattern" | b"title" => text(3, raw),
-        b"raw_payload" => text(2, raw),
-        b"jsonPayload" | b"json_payload" => json(bytes, at, &mut raw.json),
-        // The Python client's name for either.
-        b"payload" if bytes.get(at) == Some(&b'{') => json(bytes, at, &mut raw.json),
-        b"payload" => text(8, raw),
-        b"protoPayload" | b"proto_payload" => take_object(bytes, at, &mut raw.proto),
-        b"httpRequest" | b"http_request" => take_object(bytes, at, &mut raw.http),
-        b"resource" => resource(bytes, at, raw),
-        b"labels" => {
-            let end = take_object(bytes, at, &mut raw.labels)?;
-            if let Some([b'"', instance @ .., b'"']) = scan::member(raw.labels, "instanceId")
-                .or_else(|| scan::member(raw.labels, "instance_id"))
-            {
-                raw.instance = instance;
-            }
-            Ok(end)
+        Field::Severity => take_scalar(bytes, at, &mut raw.severity),
+        Field::Level if raw.severity.is_empty() => take_scalar(bytes, at, &mut raw.severity),
+        Field::InsertId => take_string(bytes, at, &mut raw.insert_id),
+        Field::Log => take_string(bytes, at, &mut raw.log),
+        Field::Json => json(bytes, at, &mut raw.json),
+        Field::Payload if bytes.get(at) == Some(&b'{') => json(bytes, at, &mut raw.json),
+        Field::Payload => text(8, raw),
+        Field::Proto => take_object(bytes, at, &mut raw.proto),
+        Field::Http => take_object(bytes, at, &mut raw.http),
+        Field::Resource => resources.take(bytes, at, raw),
+        Field::Labels => labels(bytes, at, raw),
+        Field::Service if raw.service.is_empty() => take_string(bytes, at, &mut raw.service),
+        Field::Revision if raw.revision.is_empty() => take_string(bytes, at, &mut raw.revision),
+        Field::Instance if raw.instance.is_empty() => take_string(bytes, at, &mut raw.instance),
+        Field::Level | Field::Service | Field::Revision | Field::Instance => skip_value(bytes, at),
+        Field::Count => take_scalar(bytes, at, &mut raw.count),
+        Field::TestName => take_string(bytes, at, &mut raw.test.get_or_insert_default().name),
+        Field::Outcome => take_string(bytes, at, &mut raw.test.get_or_insert_default().outcome),
+        Field::Stage(stage) => {
+            let test = raw.test.get_or_insert_default();
+            take_object(bytes, at, &mut test.stages[usize::from(stage)])
         }
-        b"service" | b"service_name" | b"container_name" | b"container"
-            if raw.service.is_empty() =>
-        {
-            take_string(bytes, at, &mut raw.service)
-        }
-        b"revision" | b"revision_name" if raw.revision.is_empty() => {
-            take_string(bytes, at, &mut raw.revision)
-        }
-        b"instance" | b"instance_id" | b"instanceId" if raw.instance.is_empty() => {
-            take_string(bytes, at, &mut raw.instance)
-        }
-        b"count" | b"occurrences" | b"frequency" => take_scalar(bytes, at, &mut raw.count),
-        b"nodeid" | b"test_name" | b"test" | b"test_id" => {
-            take_string(bytes, at, &mut raw.test.get_or_insert_default().name)
-        }
-        b"outcome" => take_string(bytes, at, &mut raw.test.get_or_insert_default().outcome),
-        b"setup" => take_object(bytes, at, &mut raw.test.get_or_insert_default().stages[0]),
-        b"call" => take_object(bytes, at, &mut raw.test.get_or_insert_default().stages[1]),
-        b"teardown" => take_object(bytes, at, &mut raw.test.get_or_insert_default().stages[2]),
-        _ => skip_value(bytes, at),
     }
 }
 
-fn resource<'a>(bytes: &'a [u8], at: usize, raw: &mut Raw<'a>) -> Result<usize, Bad> {
+fn labels<'a>(bytes: &'a [u8], at: usize, raw: &mut Raw<'a>) -> Result<usize, Bad> {
     if bytes.get(at) != Some(&b'{') {
         return skip_value(bytes, at);
     }
-    let mut fallback: &[u8] = &[];
+    let end = walk(bytes, at, |key, at| match key {
+        b"instanceId" | b"instance_id" => take_string(bytes, at, &mut raw.instance),
+        _ => skip_value(bytes, at),
+    })?;
+    if end > at + 2 {
+        raw.labels = &bytes[at..end];
+    }
+    Ok(end)
+}
+
+/// What a `resource` says.
+#[derive(Clone, Copy, Debug, Default)]
+struct Resource<'a> {
+    /// All of it.
+    whole: &'a [u8],
+    service: &'a [u8],
+    /// What stands for a service where there is none.
+    other: &'a [u8],
+    revision: &'a [u8],
+    pod: &'a [u8],
+}
+
+/// The resources met last. An export has a few of them, over and over.
+#[derive(Debug, Default)]
+pub(crate) struct Resources<'a> {
+    met: [Resource<'a>; 4],
+    oldest: usize,
+}
+
+impl<'a> Resources<'a> {
+    /// Reads the resource at `at` into `raw`. Returns the position after it.
+    fn take(&mut self, bytes: &'a [u8], at: usize, raw: &mut Raw<'a>) -> Result<usize, Bad> {
+        if bytes.get(at) != Some(&b'{') {
+            return skip_value(bytes, at);
+        }
+        let met = |met: &&Resource<'a>| !met.whole.is_empty() && bytes[at..].starts_with(met.whole);
+        let found = match self.met.iter().find(met) {
+            Some(found) => *found,
+            None => {
+                let new = resource(bytes, at)?;
+                self.met[self.oldest] = new;
+                self.oldest = (self.oldest + 1) % self.met.len();
+                new
+            }
+        };
+        let set = |into: &mut &'a [u8], found: &'a [u8]| {
+            if !found.is_empty() {
+                *into = found;
+            }
+        };
+        set(&mut raw.service, found.service);
+        set(&mut raw.revision, found.revision);
+        if raw.service.is_empty() {
+            raw.service = found.other;
+        }
+        if raw.instance.is_empty() {
+            raw.instance = found.pod;
+        }
+        Ok(at + found.whole.len())
+    }
+}
+
+fn resource(bytes: &[u8], at: usize) -> Result<Resource<'_>, Bad> {
+    let mut out = Resource::default();
     let end = walk(bytes, at, |key, at| match key {
         b"labels" if bytes.get(at) == Some(&b'{') => walk(bytes, at, |key, at| match key {
-            b"service_name" => take_string(bytes, at, &mut raw.service),
-            b"revision_name" => take_string(bytes, at, &mut raw.revision),
+            b"service_name" => take_string(bytes, at, &mut out.service),
+            b"revision_name" => take_string(bytes, at, &mut out.revision),
             b"database_id" | b"job_name" | b"connector_name" | b"container_name" | b"module_id" => {
-                take_string(bytes, at, &mut fallback)
+                take_string(bytes, at, &mut out.other)
             }
-            b"pod_name" if raw.instance.is_empty() => take_string(bytes, at, &mut raw.instance),
+            b"pod_name" => take_string(bytes, at, &mut out.pod),
             _ => skip_value(bytes, at),
         }),
         _ => skip_value(bytes, at),
     })?;
-    if raw.service.is_empty() {
-        raw.service = fallback;
-    }
-    Ok(end)
+    out.whole = &bytes[at..end];
+    Ok(out)
 }
+
+/// What a member of a `jsonPayload` is.
+#[derive(Clone, Copy, Debug)]
+enum JsonField {
+    /// The words, and how good they are.
+    Message(u8),
+    Time,
+    Severity,
+    Level,
+    Error,
+    Stack,
+    Type,
+}
+
+static JSON_FIELDS: Keys<JsonField> = Keys::new(&[
+    ("message", JsonField::Message(9)),
+    ("msg", JsonField::Message(8)),
+    ("textPayload", JsonField::Message(7)),
+    ("text", JsonField::Message(7)),
+    ("log", JsonField::Message(7)),
+    ("event", JsonField::Message(4)),
+    ("detail", JsonField::Message(4)),
+    ("description", JsonField::Message(4)),
+    ("reason", JsonField::Message(4)),
+    ("timestamp", JsonField::Time),
+    ("time", JsonField::Time),
+    ("ts", JsonField::Time),
+    ("severity", JsonField::Severity),
+    ("level", JsonField::Level),
+    ("levelname", JsonField::Level),
+    ("error", JsonField::Error),
+    ("exception", JsonField::Error),
+    ("traceback", JsonField::Stack),
+    ("stack", JsonField::Stack),
+    ("stack_trace", JsonField::Stack),
+    ("exc_info", JsonField::Stack),
+    ("@type", JsonField::Type),
+]);
 
 fn json<'a>(bytes: &'a [u8], at: usize, json: &mut Json<'a>) -> Result<usize, Bad> {
     if bytes.get(at) != Some(&b'{') {
         return skip_value(bytes, at);
     }
-    let end = walk(bytes, at, |key, at| {
-        let message = |rank, json: &mut Json<'a>| {
+    let end = walk(bytes, at, |key, at| match JSON_FIELDS.get(key) {
+        None => skip_value(bytes, at),
+        Some(JsonField::Message(rank)) => {
             take_ranked(bytes, at, rank, &mut json.message_rank, &mut json.message)
-        };
-        match key {
-            b"message" => message(9, json),
-            b"msg" => message(8, json),
-            b"textPayload" | b"text" | b"log" => message(7, json),
-            b"event" | b"detail" | b"description" | b"reason" => message(4, json),
-            b"timestamp" | b"time" | b"ts" => take_string(bytes, at, &mut json.time),
-            b"severity" => take_scalar(bytes, at, &mut json.severity),
-            b"level" | b"levelname" if json.severity.is_empty() => {
-                take_scalar(bytes, at, &mut json.severity)
+        }
+        Some(JsonField::Time) => take_string(bytes, at, &mut json.time),
+        Some(JsonField::Severity) => take_scalar(bytes, at, &mut json.severity),
+        Some(JsonField::Level) if json.severity.is_empty() => {
+            take_scalar(bytes, at, &mut json.severity)
+        }
+        Some(JsonField::Level) => skip_value(bytes, at),
+        Some(JsonField::Error) => {
+            let end = skip_value(bytes, at)?;
+            if matches!(bytes[at], b'{' | b'"') && end > at + 2 {
+                json.error = &bytes[at..end];
             }
-            b"error" | b"exception" => {
-                let end = skip_value(bytes, at)?;
-                if matches!(bytes[at], b'{' | b'"') && end > at + 2 {
-                    json.error = &bytes[at..end];
-                }
-                Ok(end)
-            }
-            b"traceback" | b"stack" | b"stack_trace" | b"exc_info" => {
-                take_string(bytes, at, &mut json.stack)
-            }
-            b"@type" => {
-                let mut of: &[u8] = &[];
-                let end = take_string(bytes, at, &mut of)?;
-                json.audit = of.ends_with(b"AuditLog");
-                Ok(end)
-            }
-            _ => skip_value(bytes, at),
+            Ok(end)
+        }
+        Some(JsonField::Stack) => take_string(bytes, at, &mut json.stack),
+        Some(JsonField::Type) => {
+            let mut of: &[u8] = &[];
+            let end = take_string(bytes, at, &mut of)?;
+            json.audit = of.ends_with(b"AuditLog");
+            Ok(end)
         }
     })?;
     if end > at + 2 {

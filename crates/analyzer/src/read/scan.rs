@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use super::lanes;
+
 /// Why a value could not be passed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bad {
@@ -14,30 +16,26 @@ pub(crate) enum Bad {
     Malformed(usize),
 }
 
-const ONES: u64 = 0x0101_0101_0101_0101;
-const HIGHS: u64 = 0x8080_8080_8080_8080;
-
-/// High bits set where a byte is zero; exact up to the first one.
-fn zeros(word: u64) -> u64 {
-    word.wrapping_sub(ONES) & !word & HIGHS
-}
-
-fn word(bytes: &[u8], at: usize) -> Option<u64> {
-    let chunk = bytes.get(at..at + 8)?;
-    Some(u64::from_le_bytes(chunk.try_into().expect("eight bytes")))
-}
-
 /// The first position from `at` that is no white space.
-#[inline]
-pub(crate) fn skip_ws(bytes: &[u8], mut at: usize) -> usize {
-    // Either there is none, or a space, or a newline and an indentation.
+#[inline(always)]
+pub(crate) fn skip_ws(bytes: &[u8], at: usize) -> usize {
+    // Mostly there is none.
+    match bytes.get(at) {
+        Some(b' ' | b'\n' | b'\r' | b'\t') => skip_many(bytes, at + 1),
+        _ => at,
+    }
+}
+
+/// [`skip_ws`] within an indentation.
+fn skip_many(bytes: &[u8], mut at: usize) -> usize {
+    const SPACES: u64 = u64::from_le_bytes([b' '; 8]);
     while let Some(byte) = bytes.get(at) {
         match byte {
             b' ' | b'\n' | b'\r' | b'\t' => at += 1,
             _ => break,
         }
-        while let Some(next) = word(bytes, at) {
-            let other = next ^ (ONES * b' ' as u64);
+        while let Some(next) = bytes[at..].first_chunk() {
+            let other = u64::from_le_bytes(*next) ^ SPACES;
             if other != 0 {
                 at += (other.trailing_zeros() / 8) as usize;
                 break;
@@ -49,23 +47,28 @@ pub(crate) fn skip_ws(bytes: &[u8], mut at: usize) -> usize {
 }
 
 /// The closing quote of the string whose content begins at `at`.
-#[inline]
+#[inline(always)]
 pub(crate) fn string_end(bytes: &[u8], mut at: usize) -> Result<usize, Bad> {
     // Most strings are short: the search over long ones costs more to start.
-    for _ in 0..6 {
-        let Some(next) = word(bytes, at) else { break };
-        let both = zeros(next ^ (ONES * b'"' as u64)) | zeros(next ^ (ONES * b'\\' as u64));
-        if both == 0 {
-            at += 8;
+    for _ in 0..4 {
+        let Some(next) = bytes.get(at..at + lanes::WIDTH).and_then(<[u8]>::first_chunk) else {
+            break;
+        };
+        let Some(found) = lanes::find2(*next, b'"', b'\\') else {
+            at += lanes::WIDTH;
             continue;
+        };
+        at += found;
+        if bytes[at] == b'"' {
+            return Ok(at);
         }
-        let found = at + (both.trailing_zeros() / 8) as usize;
-        if bytes[found] == b'"' {
-            return Ok(found);
-        }
-        at = found + 2;
-        break;
+        at += 2;
     }
+    long_string_end(bytes, at)
+}
+
+/// [`string_end`] without a bound.
+fn long_string_end(bytes: &[u8], mut at: usize) -> Result<usize, Bad> {
     loop {
         let rest = bytes.get(at..).ok_or(Bad::Incomplete)?;
         let found = at + memchr::memchr2(b'"', b'\\', rest).ok_or(Bad::Incomplete)?;

@@ -220,8 +220,8 @@ impl Tree {
         if top.is_none() && has_collection(&bytes[at..]) {
             return self.push(inside, at);
         }
-        let raw = batch.slot();
-        let end = record::parse(bytes, at, hint, raw);
+        let (raw, resources) = batch.slot();
+        let end = record::parse(bytes, at, hint, raw, resources);
         if end.is_ok() && raw.is_entry() {
             // An export's own id: an entry, whatever it is called where it stands.
             if raw.hint.origin == Origin::Summary && !raw.insert_id.is_empty() {
@@ -287,12 +287,13 @@ impl Tree {
         };
         if first == b'{' && frame.deep {
             // One issue, under its own name.
-            let mut raw = Raw::default();
-            let end = record::parse(bytes, value, frame.hint, &mut raw)?;
-            if raw.text_rank > 0 {
-                batch.raws.push(raw);
-                return Ok(end);
+            let (raw, resources) = batch.slot();
+            let end = record::parse(bytes, value, frame.hint, raw, resources);
+            if end.is_ok() && raw.text_rank > 0 {
+                return end;
             }
+            batch.raws.pop();
+            end?;
         }
         self.push(Frame { list: first == b'[', ..frame }, value)
     }
