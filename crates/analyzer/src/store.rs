@@ -5,24 +5,28 @@
 //! the order of entries or on which worker saw them. Where a bound was reached, the coverage says
 //! so ([`Collected::approximated`]).
 
+mod answers;
 mod line;
 mod observed;
+mod times;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hashbrown::{Equivalent, HashMap};
 use jiff::Timestamp;
-use shakedown_core::attempt::{Held, Quote, RequestKind, Tally, Traffic};
-use shakedown_core::redact::{quotable, quotable_part};
+use shakedown_core::attempt::{Held, Tally, Traffic};
+use shakedown_core::redact::quotable;
 use shakedown_core::startup::{Sign, Timeline};
 
 use crate::entry::{Entry, EntrySink, FileId, LogName, Origin, PayloadKind, Severity};
 use crate::read::audit::Audit;
 use crate::signals::Search;
 
+use answers::Answers;
 pub use line::{Bounded, Line, source};
-use line::{Counted, line_of, request_kind};
+use line::{Counted, line_of};
+use times::Times;
 
 /// First and last lines kept per service, instance and signal.
 const KEEP: usize = 6;
@@ -30,10 +34,6 @@ const KEEP: usize = 6;
 const INSTANCES: usize = 1024;
 /// Signs kept per instance, first and last.
 const SIGNS: usize = 256;
-/// Entry times kept per instance: the earliest.
-const TIMES: usize = 1024;
-/// Paths told apart per service.
-const PATHS: usize = 256;
 /// Administrative calls kept per service, first and last.
 const CALLS: usize = 128;
 
@@ -45,44 +45,6 @@ struct Instance {
     signs: Vec<SignKey>,
     times: Times,
     lines: BTreeMap<usize, Bounded<Line>>,
-}
-
-/// The earliest of many times, in microseconds.
-#[derive(Debug, Default)]
-struct Times {
-    kept: Vec<i64>,
-    /// None later than this one will be kept.
-    bound: Option<i64>,
-}
-
-impl Times {
-    fn push(&mut self, time: i64) {
-        if self.bound.is_some_and(|bound| time >= bound) {
-            return;
-        }
-        self.kept.push(time);
-        if self.kept.len() >= TIMES * 2 {
-            self.shrink();
-        }
-    }
-
-    fn shrink(&mut self) {
-        self.kept.sort_unstable();
-        self.kept.dedup();
-        self.kept.truncate(TIMES);
-        self.bound = self.kept.get(TIMES - 1).copied();
-    }
-
-    fn merge(&mut self, other: Self) {
-        for time in other.kept {
-            self.push(time);
-        }
-    }
-
-    fn into_sorted(mut self) -> Vec<i64> {
-        self.shrink();
-        self.kept
-    }
 }
 
 /// Revision and instance, to find what is kept under an owned pair of them.
@@ -126,46 +88,10 @@ struct Service {
     classified_errors: u64,
     instances: HashMap<(String, String), Instance>,
     tallies: BTreeMap<usize, Counted>,
-    traffic: HashMap<Answer<String>, Answers>,
+    answers: Answers,
     calls: Vec<(Line, Audit)>,
     tests: Counted,
     folded: bool,
-}
-
-/// What was asked and answered. The path is as the entry has it, cut to what can be quoted.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Answer<P> {
-    request: RequestKind,
-    access: bool,
-    status: u16,
-    path: P,
-}
-
-impl Equivalent<Answer<String>> for Answer<&str> {
-    fn equivalent(&self, key: &Answer<String>) -> bool {
-        let Answer { request, access, status, ref path } = *key;
-        (self.request, self.access, self.status, self.path) == (request, access, status, path)
-    }
-}
-
-impl From<&Answer<&str>> for Answer<String> {
-    fn from(answer: &Answer<&str>) -> Self {
-        let Answer { request, access, status, path } = *answer;
-        Self { request, access, status, path: path.to_owned() }
-    }
-}
-
-#[derive(Debug, Default)]
-struct Answers {
-    counted: Counted,
-    sample: Option<Line>,
-}
-
-impl Answers {
-    fn merge(&mut self, other: Self) {
-        self.counted.add(other.counted.count, other.counted.first, other.counted.last);
-        self.sample = self.sample.take().into_iter().chain(other.sample).min();
-    }
 }
 
 /// Collects what matters of every entry it is given.
@@ -284,7 +210,7 @@ impl Service {
             return;
         }
         let found = search.look(entry, &entry.message);
-        self.answer(entry, found.access);
+        self.answers.take(entry, found.access);
         if error && (!found.signals.is_empty() || !found.marks.is_empty() || entry.http.is_some()) {
             self.classified_errors += repeat;
         }
@@ -363,37 +289,6 @@ impl Service {
         }
     }
 
-    fn answer(&mut self, entry: &Entry<'_>, access: Option<crate::signals::AccessLine<'_>>) {
-        let (path, status, websocket, access) = match (&entry.http, access) {
-            (Some(http), _) if http.status > 0 => (http.path(), http.status, false, false),
-            (_, Some(line)) => (line.path, line.status, line.websocket, true),
-            _ => return,
-        };
-        let request = if websocket { RequestKind::Websocket } else { request_kind(path) };
-        let path = quotable_part(path);
-        let mut answer = Answer { request, access, status, path };
-        if self.traffic.len() >= PATHS && !self.traffic.contains_key(&answer) {
-            answer.path = "";
-        }
-        let Answers { counted, sample } = match self.traffic.get_mut(&answer) {
-            Some(answers) => answers,
-            None => self.traffic.entry((&answer).into()).or_default(),
-        };
-        counted.add(entry.repeat.max(1), entry.time, entry.time);
-        if sample.as_ref().is_some_and(|sample| sample.at < entry.time) {
-            return;
-        }
-        let words = match &entry.http {
-            Some(http) if entry.message.is_empty() => format!("{} {path} {status}", http.method),
-            Some(http) => format!("{} {path} {status}: {}", http.method, entry.message),
-            None => entry.message.to_string(),
-        };
-        let line = line_of(entry, words.trim());
-        if sample.as_ref().is_none_or(|sample| line < *sample) {
-            *sample = Some(line);
-        }
-    }
-
     fn shrink_calls(&mut self) {
         self.calls.sort_by(|a, b| a.0.cmp(&b.0));
         let surplus = self.calls.len().saturating_sub(CALLS * 2);
@@ -428,9 +323,7 @@ impl Service {
         for (signal, theirs) in other.tallies {
             self.tallies.entry(signal).or_default().add(theirs.count, theirs.first, theirs.last);
         }
-        for (answer, theirs) in other.traffic {
-            self.traffic.entry(answer).or_default().merge(theirs);
-        }
+        self.answers.merge(other.answers);
         self.calls.extend(other.calls);
     }
 
@@ -465,33 +358,13 @@ impl Service {
             let Counted { count, first, last } = counted;
             (index, Tally { signal, fact, count, first, last })
         });
-        // Paths that differ only in what is not quoted are one.
-        let mut answers: BTreeMap<Answer<String>, Answers> = BTreeMap::new();
-        for (mut answer, theirs) in self.traffic {
-            answer.path = quotable(&answer.path);
-            answers.entry(answer).or_default().merge(theirs);
-        }
-        let traffic = answers.into_iter().map(|(answer, Answers { counted, sample })| Traffic {
-            request: answer.request,
-            path: answer.path,
-            access: answer.access,
-            status: answer.status,
-            count: counted.count,
-            first: counted.first,
-            last: counted.last,
-            quote: sample.map_or_else(Quote::default, |line| Quote {
-                at: line.at,
-                source: source(names, &line),
-                text: line.text,
-            }),
-        });
         Collected {
             unclassified_errors: self.held.errors.saturating_sub(self.classified_errors),
             service,
             approximated,
             lines,
             tallies: tallies.collect(),
-            traffic: traffic.collect(),
+            traffic: self.answers.finish(names),
             timelines,
             calls: self.calls,
             tests: (self.tests.count, self.tests.first, self.tests.last),

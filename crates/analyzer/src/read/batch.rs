@@ -1,6 +1,7 @@
 //! What parsing a block of input gives, and the state it hands to the next block.
 
-use super::record::{Raw, Resources};
+use super::record::Raw;
+use super::resource::Resources;
 use super::table::Columns;
 use super::tree::Tree;
 

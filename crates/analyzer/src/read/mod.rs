@@ -7,6 +7,7 @@
 pub mod audit;
 mod batch;
 mod build;
+mod fields;
 mod format;
 mod input;
 mod junit;
@@ -14,6 +15,7 @@ mod keys;
 mod lanes;
 mod pipeline;
 mod record;
+mod resource;
 pub(crate) mod scan;
 mod table;
 mod text;

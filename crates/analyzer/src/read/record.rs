@@ -1,6 +1,7 @@
 //! One JSON object of an export, found but not yet read: slices of its members.
 
-use super::keys::Keys;
+use super::fields::{FIELDS, Field, JSON_FIELDS, JsonField};
+use super::resource::Resources;
 use super::scan::{Bad, skip_value, skip_ws, string_end};
 use crate::entry::Origin;
 use crate::severity::Severity;
@@ -101,7 +102,7 @@ impl Raw<'_> {
 /// of its value; `visit` returns the position after the value. Returns the position after the
 /// object.
 #[inline(always)]
-fn walk<'a>(
+pub(crate) fn walk<'a>(
     bytes: &'a [u8],
     at: usize,
     mut visit: impl FnMut(&'a [u8], usize) -> Result<usize, Bad>,
@@ -137,7 +138,11 @@ fn walk<'a>(
 
 /// Passes over the value at `at`; where it is a string that is not empty, `into` gets its inside.
 #[inline(always)]
-fn take_string<'a>(bytes: &'a [u8], at: usize, into: &mut &'a [u8]) -> Result<usize, Bad> {
+pub(crate) fn take_string<'a>(
+    bytes: &'a [u8],
+    at: usize,
+    into: &mut &'a [u8],
+) -> Result<usize, Bad> {
     if bytes.get(at) == Some(&b'"') {
         let end = string_end(bytes, at + 1)?;
         if end > at + 1 {
@@ -210,107 +215,6 @@ pub(crate) fn parse<'a>(
     Ok(end)
 }
 
-/// What a member of a record is.
-#[derive(Clone, Copy, Debug)]
-enum Field {
-    /// A time, and how good it is.
-    Time(u8),
-    /// The words, and how good they are.
-    Text(u8),
-    /// The words of a test's failure.
-    TestText,
-    Severity,
-    /// The severity, where nothing better says it.
-    Level,
-    InsertId,
-    Log,
-    Json,
-    /// The Python client's name for text and JSON.
-    Payload,
-    Proto,
-    Http,
-    Resource,
-    Labels,
-    Service,
-    Revision,
-    Instance,
-    Count,
-    TestName,
-    Outcome,
-    /// A stage of a test.
-    Stage(u8),
-}
-
-static FIELDS: Keys<Field> = Keys::new(&[
-    ("timestamp", Field::Time(9)),
-    ("time", Field::Time(8)),
-    ("@timestamp", Field::Time(8)),
-    ("ts", Field::Time(8)),
-    ("datetime", Field::Time(8)),
-    ("first_seen", Field::Time(7)),
-    ("first_occurrence", Field::Time(7)),
-    ("firstSeen", Field::Time(7)),
-    ("created_at", Field::Time(7)),
-    ("receiveTimestamp", Field::Time(6)),
-    ("receive_timestamp", Field::Time(6)),
-    ("last_seen", Field::Time(5)),
-    ("last_occurrence", Field::Time(5)),
-    ("date", Field::Time(5)),
-    ("severity", Field::Severity),
-    ("level", Field::Level),
-    ("levelname", Field::Level),
-    ("log_level", Field::Level),
-    ("insertId", Field::InsertId),
-    ("insert_id", Field::InsertId),
-    ("logName", Field::Log),
-    ("log_name", Field::Log),
-    ("stream", Field::Log),
-    ("textPayload", Field::Text(9)),
-    ("text_payload", Field::Text(9)),
-    ("message", Field::Text(8)),
-    ("msg", Field::Text(7)),
-    ("error_message", Field::TestText),
-    ("errorMessage", Field::TestText),
-    ("log", Field::Text(5)),
-    ("text", Field::Text(5)),
-    ("line", Field::Text(5)),
-    ("issue", Field::Text(4)),
-    ("sample", Field::Text(4)),
-    ("description", Field::Text(4)),
-    ("pattern", Field::Text(3)),
-    ("title", Field::Text(3)),
-    ("raw_payload", Field::Text(2)),
-    ("jsonPayload", Field::Json),
-    ("json_payload", Field::Json),
-    ("payload", Field::Payload),
-    ("protoPayload", Field::Proto),
-    ("proto_payload", Field::Proto),
-    ("httpRequest", Field::Http),
-    ("http_request", Field::Http),
-    ("resource", Field::Resource),
-    ("labels", Field::Labels),
-    ("service", Field::Service),
-    ("service_name", Field::Service),
-    ("container_name", Field::Service),
-    ("container", Field::Service),
-    ("revision", Field::Revision),
-    ("revision_name", Field::Revision),
-    ("instance", Field::Instance),
-    ("instance_id", Field::Instance),
-    ("instanceId", Field::Instance),
-    ("count", Field::Count),
-    ("occurrences", Field::Count),
-    ("frequency", Field::Count),
-    ("nodeid", Field::TestName),
-    ("test_name", Field::TestName),
-    ("test", Field::TestName),
-    ("test_id", Field::TestName),
-    ("outcome", Field::Outcome),
-    ("setup", Field::Stage(0)),
-    ("call", Field::Stage(1)),
-    ("teardown", Field::Stage(2)),
-]);
-
 #[inline(always)]
 fn member<'a>(
     bytes: &'a [u8],
@@ -367,114 +271,6 @@ fn labels<'a>(bytes: &'a [u8], at: usize, raw: &mut Raw<'a>) -> Result<usize, Ba
     }
     Ok(end)
 }
-
-/// What a `resource` says.
-#[derive(Clone, Copy, Debug, Default)]
-struct Resource<'a> {
-    /// All of it.
-    whole: &'a [u8],
-    service: &'a [u8],
-    /// What stands for a service where there is none.
-    other: &'a [u8],
-    revision: &'a [u8],
-    pod: &'a [u8],
-}
-
-/// The resources met last. An export has a few of them, over and over.
-#[derive(Debug, Default)]
-pub(crate) struct Resources<'a> {
-    met: [Resource<'a>; 4],
-    oldest: usize,
-}
-
-impl<'a> Resources<'a> {
-    /// Reads the resource at `at` into `raw`. Returns the position after it.
-    fn take(&mut self, bytes: &'a [u8], at: usize, raw: &mut Raw<'a>) -> Result<usize, Bad> {
-        if bytes.get(at) != Some(&b'{') {
-            return skip_value(bytes, at);
-        }
-        let met = |met: &&Resource<'a>| !met.whole.is_empty() && bytes[at..].starts_with(met.whole);
-        let found = match self.met.iter().find(met) {
-            Some(found) => *found,
-            None => {
-                let new = resource(bytes, at)?;
-                self.met[self.oldest] = new;
-                self.oldest = (self.oldest + 1) % self.met.len();
-                new
-            }
-        };
-        let set = |into: &mut &'a [u8], found: &'a [u8]| {
-            if !found.is_empty() {
-                *into = found;
-            }
-        };
-        set(&mut raw.service, found.service);
-        set(&mut raw.revision, found.revision);
-        if raw.service.is_empty() {
-            raw.service = found.other;
-        }
-        if raw.instance.is_empty() {
-            raw.instance = found.pod;
-        }
-        Ok(at + found.whole.len())
-    }
-}
-
-fn resource(bytes: &[u8], at: usize) -> Result<Resource<'_>, Bad> {
-    let mut out = Resource::default();
-    let end = walk(bytes, at, |key, at| match key {
-        b"labels" if bytes.get(at) == Some(&b'{') => walk(bytes, at, |key, at| match key {
-            b"service_name" => take_string(bytes, at, &mut out.service),
-            b"revision_name" => take_string(bytes, at, &mut out.revision),
-            b"database_id" | b"job_name" | b"connector_name" | b"container_name" | b"module_id" => {
-                take_string(bytes, at, &mut out.other)
-            }
-            b"pod_name" => take_string(bytes, at, &mut out.pod),
-            _ => skip_value(bytes, at),
-        }),
-        _ => skip_value(bytes, at),
-    })?;
-    out.whole = &bytes[at..end];
-    Ok(out)
-}
-
-/// What a member of a `jsonPayload` is.
-#[derive(Clone, Copy, Debug)]
-enum JsonField {
-    /// The words, and how good they are.
-    Message(u8),
-    Time,
-    Severity,
-    Level,
-    Error,
-    Stack,
-    Type,
-}
-
-static JSON_FIELDS: Keys<JsonField> = Keys::new(&[
-    ("message", JsonField::Message(9)),
-    ("msg", JsonField::Message(8)),
-    ("textPayload", JsonField::Message(7)),
-    ("text", JsonField::Message(7)),
-    ("log", JsonField::Message(7)),
-    ("event", JsonField::Message(4)),
-    ("detail", JsonField::Message(4)),
-    ("description", JsonField::Message(4)),
-    ("reason", JsonField::Message(4)),
-    ("timestamp", JsonField::Time),
-    ("time", JsonField::Time),
-    ("ts", JsonField::Time),
-    ("severity", JsonField::Severity),
-    ("level", JsonField::Level),
-    ("levelname", JsonField::Level),
-    ("error", JsonField::Error),
-    ("exception", JsonField::Error),
-    ("traceback", JsonField::Stack),
-    ("stack", JsonField::Stack),
-    ("stack_trace", JsonField::Stack),
-    ("exc_info", JsonField::Stack),
-    ("@type", JsonField::Type),
-]);
 
 fn json<'a>(bytes: &'a [u8], at: usize, json: &mut Json<'a>) -> Result<usize, Bad> {
     if bytes.get(at) != Some(&b'{') {

@@ -1,0 +1,119 @@
+//! What was asked and answered, per path and status.
+
+use std::collections::BTreeMap;
+
+use hashbrown::{Equivalent, HashMap};
+use shakedown_core::attempt::{Quote, RequestKind, Traffic};
+use shakedown_core::redact::{quotable, quotable_part};
+
+use super::SourceName;
+use super::line::{Counted, Line, line_of, request_kind, source};
+use crate::entry::Entry;
+use crate::signals::AccessLine;
+
+/// Paths told apart per service.
+const PATHS: usize = 256;
+
+/// The answers of one service.
+#[derive(Debug, Default)]
+pub(super) struct Answers(HashMap<Answer<String>, Given>);
+
+/// One kind of answer. The path is as the entry has it, cut to what can be quoted.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Answer<P> {
+    request: RequestKind,
+    access: bool,
+    status: u16,
+    path: P,
+}
+
+impl Equivalent<Answer<String>> for Answer<&str> {
+    fn equivalent(&self, key: &Answer<String>) -> bool {
+        let Answer { request, access, status, ref path } = *key;
+        (self.request, self.access, self.status, self.path) == (request, access, status, path)
+    }
+}
+
+impl From<Answer<&str>> for Answer<String> {
+    fn from(Answer { request, access, status, path }: Answer<&str>) -> Self {
+        Self { request, access, status, path: path.to_owned() }
+    }
+}
+
+/// How often it was given, and the first time in the entry's words.
+#[derive(Debug, Default)]
+struct Given {
+    counted: Counted,
+    sample: Option<Line>,
+}
+
+impl Given {
+    fn merge(&mut self, other: Self) {
+        self.counted.add(other.counted.count, other.counted.first, other.counted.last);
+        self.sample = self.sample.take().into_iter().chain(other.sample).min();
+    }
+}
+
+impl Answers {
+    /// Takes the answer an entry is about, if it is.
+    pub(super) fn take(&mut self, entry: &Entry<'_>, access: Option<AccessLine<'_>>) {
+        let (path, status, websocket, access) = match (&entry.http, access) {
+            (Some(http), _) if http.status > 0 => (http.path(), http.status, false, false),
+            (_, Some(line)) => (line.path, line.status, line.websocket, true),
+            _ => return,
+        };
+        let request = if websocket { RequestKind::Websocket } else { request_kind(path) };
+        let path = quotable_part(path);
+        let mut answer = Answer { request, access, status, path };
+        if self.0.len() >= PATHS && !self.0.contains_key(&answer) {
+            answer.path = "";
+        }
+        let Given { counted, sample } = match self.0.get_mut(&answer) {
+            Some(given) => given,
+            None => self.0.entry(answer.into()).or_default(),
+        };
+        counted.add(entry.repeat.max(1), entry.time, entry.time);
+        if sample.as_ref().is_some_and(|sample| sample.at < entry.time) {
+            return;
+        }
+        let words = match &entry.http {
+            Some(http) if entry.message.is_empty() => format!("{} {path} {status}", http.method),
+            Some(http) => format!("{} {path} {status}: {}", http.method, entry.message),
+            None => entry.message.to_string(),
+        };
+        let line = line_of(entry, words.trim());
+        if sample.as_ref().is_none_or(|sample| line < *sample) {
+            *sample = Some(line);
+        }
+    }
+
+    pub(super) fn merge(&mut self, other: Self) {
+        for (answer, given) in other.0 {
+            self.0.entry(answer).or_default().merge(given);
+        }
+    }
+
+    /// The answers, in order. Paths that differ only in what is not quoted are one.
+    pub(super) fn finish(self, names: &SourceName<'_>) -> Vec<Traffic> {
+        let mut quoted: BTreeMap<Answer<String>, Given> = BTreeMap::new();
+        for (mut answer, given) in self.0 {
+            answer.path = quotable(&answer.path);
+            quoted.entry(answer).or_default().merge(given);
+        }
+        let traffic = quoted.into_iter().map(|(answer, Given { counted, sample })| Traffic {
+            request: answer.request,
+            path: answer.path,
+            access: answer.access,
+            status: answer.status,
+            count: counted.count,
+            first: counted.first,
+            last: counted.last,
+            quote: sample.map_or_else(Quote::default, |line| Quote {
+                at: line.at,
+                source: source(names, &line),
+                text: line.text,
+            }),
+        });
+        traffic.collect()
+    }
+}
