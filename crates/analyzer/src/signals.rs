@@ -63,6 +63,15 @@ enum Use {
     Access,
 }
 
+/// How much will be searched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// Some thousand lines: little memory, and made in no time.
+    Small,
+    /// Gigabytes: some megabytes of tables are worth it.
+    Large,
+}
+
 /// The compiled search.
 #[derive(Debug)]
 pub struct Search {
@@ -111,7 +120,7 @@ pub struct Findings<'s, 'a> {
 }
 
 impl Search {
-    /// Compiles `signals` and `markers` into one search.
+    /// Compiles `signals` and `markers` into one search for texts of this `size`.
     ///
     /// # Errors
     ///
@@ -119,6 +128,7 @@ impl Search {
     pub fn new(
         signals: impl IntoIterator<Item = &'static LogSignal>,
         markers: Markers,
+        size: Size,
     ) -> Result<Self, PatternError> {
         let mut signals: Vec<&LogSignal> = signals.into_iter().collect();
         signals.sort_by_key(|signal| signal.id);
@@ -150,7 +160,10 @@ impl Search {
         }
         let automaton = AhoCorasick::builder()
             .match_kind(MatchKind::Standard)
-            .kind(Some(AhoCorasickKind::DFA))
+            .kind(Some(match size {
+                Size::Small => AhoCorasickKind::ContiguousNFA,
+                Size::Large => AhoCorasickKind::DFA,
+            }))
             .build(&literals)?;
         let access = Regex::new(
             r#""(?:[A-Z]{3,7} (?P<path>[^\s?"]*)\S* HTTP/[0-9.]+" (?P<status>[1-5][0-9]{2})|WebSocket (?P<ws>[^\s?"]*)[^\s"]*" (?P<wstatus>[1-5][0-9]{2}|\[accepted\]))"#,
