@@ -29,9 +29,6 @@ const BESIDE: f64 = 0.4;
 const WORTH: f64 = 0.3;
 /// From so many failed requests on, none served, a function is down beside others that work.
 const FUNCTION: u64 = 3;
-/// Below this share of failed requests, with all start-ups complete and no root, a service is
-/// healthy: single failures are not a state.
-const FEW: f64 = 0.01;
 
 /// Diagnoses every service of `evidence`. The order of `classifiers` does not matter.
 pub fn diagnose_evidence(
@@ -262,7 +259,7 @@ fn state(case: &Case<'_>) -> State {
             .attempts
             .iter()
             .filter(|(_, attempt)| attempt.end == AttemptEnd::Completed)
-            .filter_map(|(_, attempt)| attempt.ended.or(attempt.began))
+            .filter_map(|(_, attempt)| attempt.completed_at.or(attempt.began))
             .max();
         let served = case
             .traffic
@@ -281,14 +278,7 @@ fn state(case: &Case<'_>) -> State {
 }
 
 fn few_failures(case: &Case<'_>) -> bool {
-    let count = |failed: bool| -> u64 {
-        let traffic =
-            case.traffic.iter().filter(|(_, traffic)| case.answer_failed(traffic) == failed);
-        traffic.map(|(_, traffic)| traffic.count).sum()
-    };
-    #[expect(clippy::cast_precision_loss, reason = "a share")]
-    let share = count(true) as f64 / (count(true) + count(false)).max(1) as f64;
-    case.failures().next().is_none() && !case.probe_doubted() && share < FEW
+    case.works() && !case.probe_doubted()
 }
 
 /// Whether enough is held to call a service healthy: most entries have their words.

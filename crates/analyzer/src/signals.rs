@@ -11,12 +11,15 @@ use shakedown_core::startup::{Marker, MarkerError, Markers, line_at};
 use crate::entry::{Entry, LogName, Origin, Severity};
 
 /// Words with which a line says that its application goes on without.
-const TOLERANT: [&str; 16] = [
+const TOLERANT: [&str; 19] = [
     "non-critical",
     "non critical",
     "not critical",
     "not required",
-    "ptional", // optional, Optional
+    " optional",
+    "(optional",
+    "[optional",
+    "Optional ",
     "raceful degradation",
     "racefully degrad",
     "ontinuing without",
@@ -29,6 +32,9 @@ const TOLERANT: [&str; 16] = [
     "in-memory",
     "not available - install",
 ];
+
+/// Where a traceback begins: the frames below it quote code, whose words are no statement.
+const TRACEBACK: &str = "Traceback (most recent call last)";
 
 /// What a test runner prints: such text never supports a cause.
 const TEST_TALK: [&str; 5] =
@@ -213,9 +219,7 @@ impl Search {
                 Use::Marker(index) => findings.marks.extend(self.markers.read(index, message)),
                 Use::Signal(index) => {
                     if let Some(mut found) = self.signal_at(index, entry, message, start) {
-                        found.tolerated = *tolerated.get_or_insert_with(|| {
-                            TOLERANT.iter().any(|words| message.contains(words))
-                        });
+                        found.tolerated = *tolerated.get_or_insert_with(|| goes_on(message));
                         self.keep_best(&mut findings.signals, found);
                     }
                 }
@@ -298,6 +302,12 @@ impl Search {
     pub fn literals(&self) -> impl Iterator<Item = &str> {
         self.literals.iter().map(String::as_str)
     }
+}
+
+/// Whether the words of a message, without its traceback, say that the application goes on.
+fn goes_on(message: &str) -> bool {
+    let said = message.find(TRACEBACK).map_or(message, |at| &message[..at]);
+    TOLERANT.iter().any(|words| said.contains(words))
 }
 
 /// The line that holds the byte `at`, with the exception's own line where it only names a frame.

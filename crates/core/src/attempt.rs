@@ -52,6 +52,8 @@ pub struct Attempt {
     pub began: Option<Timestamp>,
     /// The first sign of its failure.
     pub failed_at: Option<Timestamp>,
+    /// When it said that it is complete.
+    pub completed_at: Option<Timestamp>,
     /// Its last sign.
     pub ended: Option<Timestamp>,
     /// How it ended.
@@ -131,6 +133,12 @@ impl Traffic {
             RequestKind::Websocket => matches!(self.status, 101 | 200),
             _ => (200..400).contains(&self.status),
         }
+    }
+
+    /// Whether the service failed: 5xx, or the platform had no instance to ask.
+    pub fn failed(&self) -> bool {
+        let no_instance = || self.quote.text.contains("there was no available instance");
+        self.status >= 500 || (self.status == 429 && !self.access && no_instance())
     }
 }
 

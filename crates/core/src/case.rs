@@ -34,6 +34,8 @@ const SUPPORTED: f64 = 0.6;
 pub const GOES_ON: &str = "app.goes-on";
 /// A line that says so stands at most this much after the one it is about, in seconds.
 const BESIDE_S: i64 = 5;
+/// Below this share of failed answers a service works.
+const FEW: f64 = 0.01;
 /// No log proves more than this.
 const CEILING: f64 = 0.98;
 
@@ -242,6 +244,9 @@ impl<'e> Case<'e> {
                 return if passed { Effect::None } else { Effect::Before(index) };
             }
         }
+        if hit.harmless() && self.in_a_start_that_completed(hit) {
+            return Effect::None;
+        }
         let requests = self.traffic.iter().any(|(_, traffic)| {
             self.answer_failed(traffic)
                 && traffic.first.is_some_and(|first| seconds(first, at) >= -REQUEST_REACH_S)
@@ -250,10 +255,21 @@ impl<'e> Case<'e> {
         match () {
             // An application that goes on without something does not fail requests for it.
             () if hit.tolerated => Effect::None,
-            () if requests => Effect::Requests,
             () if hit.harmless() && self.works() => Effect::None,
+            () if requests => Effect::Requests,
             () => Effect::Unknown,
         }
+    }
+
+    /// Whether it was written while its instance started, and that start-up completed all the same.
+    fn in_a_start_that_completed(&self, hit: &Hit<'_>) -> bool {
+        let at = hit.observation.moment.at;
+        self.attempts.iter().any(|(observation, attempt)| {
+            attempt.end == AttemptEnd::Completed
+                && observation.subject.instance == hit.observation.subject.instance
+                && attempt.began.is_some_and(|began| began <= at)
+                && attempt.completed_at.is_some_and(|completed| at <= completed)
+        })
     }
 
     /// The cause that the failure of an attempt speaks for, when one clearly does.
@@ -261,11 +277,14 @@ impl<'e> Case<'e> {
         if !self.attempts[attempt].1.failed() {
             return None;
         }
-        // A text that several causes write decides only where nothing else does.
-        self.best_of(attempt, false).or_else(|| self.best_of(attempt, true))
+        // Whoever says why explains those who say that; a text that several causes write decides
+        // only where nothing else does.
+        self.best_of(attempt, |hit| hit.fact.get("says") == "why")
+            .or_else(|| self.best_of(attempt, |hit| hit.fact.get("ambiguous") != "true"))
+            .or_else(|| self.best_of(attempt, |_| true))
     }
 
-    fn best_of(&self, attempt: usize, ambiguous: bool) -> Option<&'e str> {
+    fn best_of(&self, attempt: usize, admit: impl Fn(&Hit<'e>) -> bool) -> Option<&'e str> {
         let mut scores: BTreeMap<&str, BTreeMap<&str, f64>> = BTreeMap::new();
         for (hit, effect) in self.hits.iter().zip(&self.effects) {
             let factor = match effect {
@@ -273,10 +292,7 @@ impl<'e> Case<'e> {
                 Effect::Before(index) if *index == attempt && !hit.tolerated => 0.6,
                 _ => continue,
             };
-            if hit.survived()
-                || hit.cause.is_empty()
-                || (!ambiguous && hit.fact.get("ambiguous") == "true")
-            {
+            if hit.survived() || hit.cause.is_empty() || !admit(hit) {
                 continue;
             }
             let signals = scores.entry(hit.cause).or_default();
@@ -319,11 +335,25 @@ impl<'e> Case<'e> {
             || self.attempts.iter().any(|(_, attempt)| attempt.end == AttemptEnd::Completed)
     }
 
-    /// Whether it serves and nothing that is held failed.
+    /// Whether it serves, every start-up that is held came through, and hardly a request failed:
+    /// single failures are no state.
     pub fn works(&self) -> bool {
-        self.serves()
-            && self.failures().next().is_none()
-            && !self.traffic.iter().any(|(_, traffic)| self.answer_failed(traffic))
+        self.serves() && self.failures().next().is_none() && self.failed_share() < FEW
+    }
+
+    /// The share of its answers that failed; 0 of none.
+    pub fn failed_share(&self) -> f64 {
+        let count = |failed: bool| -> u64 {
+            let traffic = self.traffic.iter().map(|(_, traffic)| *traffic);
+            traffic
+                .filter(|traffic| self.answer_failed(traffic) == failed)
+                .map(|traffic| traffic.count)
+                .sum()
+        };
+        let failed = count(true);
+        #[expect(clippy::cast_precision_loss, reason = "a share")]
+        let share = failed as f64 / (failed + count(false)).max(1) as f64;
+        share
     }
 
     /// The answers to one kind of request.

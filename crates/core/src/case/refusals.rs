@@ -84,10 +84,10 @@ impl<'e> Case<'e> {
             }
     }
 
-    /// Whether an answer is a failure of the service: 5xx, or somebody [turned
+    /// Whether an answer is a [failure](Traffic::failed) of the service, or somebody [turned
     /// away](Self::turned_away).
     pub fn answer_failed(&self, traffic: &Traffic) -> bool {
-        traffic.status >= 500 || self.turned_away(traffic)
+        traffic.failed() || self.turned_away(traffic)
     }
 
     fn count_of(&self, fact: &str) -> u64 {

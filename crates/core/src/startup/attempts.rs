@@ -181,7 +181,7 @@ impl Building {
                 self.completed = false;
                 self.fail(sign);
             }
-            Role::Completed => self.complete(),
+            Role::Completed => self.complete(sign.at),
             Role::WorkerExit | Role::ContainerExit => self.exit(sign),
             Role::Killed => {
                 self.exited = true;
@@ -256,13 +256,15 @@ impl Building {
         }
     }
 
-    fn complete(&mut self) {
+    fn complete(&mut self, at: Option<Timestamp>) {
         match self.attempt.end {
             // A framework's "complete" after the application's own "failed": it was swallowed.
             AttemptEnd::Failed => self.attempt.swallowed = true,
             _ => {
                 self.completed = true;
                 self.attempt.end = AttemptEnd::Completed;
+                // The server says so after the application: the last word counts.
+                self.attempt.completed_at = at.or(self.attempt.completed_at);
             }
         }
     }

@@ -37,6 +37,9 @@ const fn refused(id: &'static str, any: &'static [&'static str], weight: f64) ->
     LogSignal::new(id, REFUSED, any).speaks(CONFIGURATION, weight).from(Emitter::Any)
 }
 
+/// It says why no session comes about; what others see of that explains nothing more.
+const WHY: &[(&str, &str)] = &[("says", "why")];
+
 /// A pool that cannot open connections says the same as one whose connections are all taken.
 const AMBIGUOUS: &[(&str, &str)] = &[("ambiguous", "true")];
 
@@ -78,10 +81,11 @@ const SIGNALS: &[LogSignal] = &[
     cannot("cloudsql.jdbc", &["The connection attempt failed.", "org.postgresql.util.PSQLException: Connection to"], 0.8),
     // Cloud Run's own connection, Auth Proxy, Go connector
     cannot("cloudsql.cloud-run", &["Cloud SQL connection failed. Please see https://cloud.google.com/sql/docs/"], 0.85).unless(&["googleapi: Error 403", "NOT_AUTHORIZED", "ensure that the account has access"]).any_level(),
-    cannot("cloudsql.proxy-dial", &["dial error: failed to dial (connection name"], 0.9).any_level(),
+    cannot("cloudsql.proxy-dial", &["dial error: failed to dial (connection name"], 0.9).capture(r"dial error: failed to dial(?:[^\n]*dial tcp (?P<target>\S+:(?:5432|3307)))?").any_level(),
     cannot("cloudsql.proxy-handshake", &["handshake failed (connection name"], 0.85).any_level(),
     cannot("cloudsql.proxy-instance", &["failed to connect to instance: "], 0.85).unless(&["googleapi: Error 403", "NOT_AUTHORIZED", "config error"]).any_level(),
     cannot("cloudsql.proxy-timeout", &["connection to Cloud SQL instance at "], 0.85).with(&["failed: "]).any_level(),
+    cannot("cloudsql.errno", &["[Errno 104] Connection reset by peer", "[Errno 110] Connection timed out", "[Errno 111] Connection refused", "[Errno 113] No route to host", "[Errno 101] Network is unreachable", "Connection reset by peer (os error 104)", "Connection refused (os error 111)"], 0.7).capture(r"(?i)(?P<about>database|postgres|asyncpg|psycopg|cloud ?sql)"),
     // the application's own words about the way, weaker: somebody's interpretation
     cannot("cloudsql.said-timeout", &["Database connection validation timeout exceeded", "Database connection timeout after", "Timed out connecting to the database", "database connection timed out"], 0.6),
     cannot("cloudsql.said-initialization", &["Database initialization timeout after", "database initialization timed out after", "Database initialization failed after"], 0.5),
@@ -124,9 +128,9 @@ const SIGNALS: &[LogSignal] = &[
     refused("cloudsql.no-socket", &[".s.PGSQL.5432"], 0.85).with(&["No such file or directory"]),
     refused("cloudsql.no-socket-errno", &["[Errno 2] No such file or directory", "connect ENOENT /cloudsql/"], 0.7).with(&["/cloudsql/"]),
     refused("cloudsql.no-host", &["could not translate host name", "getaddrinfo ENOTFOUND", "failed to lookup address information"], 0.75),
-    refused("cloudsql.iam", &["ensure that the account has access to", "cloudsql.instances.connect", "NOT_AUTHORIZED"], 0.9).any_level(),
-    refused("cloudsql.iam-403", &["googleapi: Error 403", "accessNotConfigured"], 0.9).with(&["loud"]).any_level(),
-    refused("cloudsql.no-ip", &["instance does not have IP of type", "config error: "], 0.85).with(&["connection name"]).any_level(),
+    refused("cloudsql.iam", &["ensure that the account has access to", "cloudsql.instances.connect", "NOT_AUTHORIZED"], 0.9).any_level().attributes(WHY),
+    refused("cloudsql.iam-403", &["googleapi: Error 403", "accessNotConfigured"], 0.9).with(&["loud"]).any_level().attributes(WHY),
+    refused("cloudsql.no-ip", &["instance does not have IP of type", "config error: "], 0.85).with(&["connection name"]).any_level().attributes(WHY),
     refused("cloudsql.empty-host", &["Configuration(EmptyHost)", "invalid dsn:", "Could not parse SQLAlchemy URL", "invalid connection option", "Could not parse rfc1738 URL"], 0.85),
     refused("cloudsql.sslmode", &["connect() got an unexpected keyword argument 'sslmode'", "server does not support TLS", "server does not support SSL, but SSL was required", "invalid sslmode value", "server does not support SSL"], 0.85),
     refused("cloudsql.privilege", &["InsufficientPrivilege", "permission denied for table", "permission denied for schema", "permission denied for relation", "permission denied for database"], 0.8),

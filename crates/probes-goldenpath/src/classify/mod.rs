@@ -21,6 +21,9 @@ use signals::ACCEPTED;
 /// The cause that another crate describes: two services that disagree are configured wrongly.
 const CONFIGURATION_ERROR: Cause = Cause::new("configuration_error");
 
+/// The signals about credentials of services, not of users.
+const BETWEEN_SERVICES: [&str; 2] = ["goldenpath.oauth", "goldenpath.service-secret"];
+
 macro_rules! kinds {
     ($($meta:ident, $kind:expr, $summary:literal;)+) => {$(
         #[doc = concat!("What it says: ", $summary, ".")]
@@ -89,9 +92,12 @@ fn disagreement(case: &Case<'_>) -> Option<Claim> {
     let refused = turned_away(case);
     let about_tokens =
         |hit: &Hit<'_>| hit.signal.starts_with("goldenpath.") && !passed_on::is_plain(hit);
-    let argument = case.argue(&CONFIGURATION_ERROR, about_tokens)?;
-    if refused.is_none() && !argument.requests && argument.attempts.is_empty() {
-        return None;
+    let mut argument = case.argue(&CONFIGURATION_ERROR, about_tokens)?;
+    if refused.is_none() && argument.attempts.is_empty() {
+        // Users with bad tokens are no failure. Where services authenticate each other, requests
+        // fail for it.
+        let between = |hit: &Hit<'_>| BETWEEN_SERVICES.contains(&hit.signal);
+        argument = case.argue(&CONFIGURATION_ERROR, between).filter(|found| found.requests)?;
     }
     let accepted = case.of_kind(ACCEPTED).next();
     let mut summary = format!(
@@ -191,7 +197,7 @@ fn counted(case: &Case<'_>, wanted: impl Fn(&Traffic) -> bool) -> Option<Seen> {
 }
 
 fn requests(case: &Case<'_>) -> Option<Claim> {
-    let part = counted(case, |traffic| traffic.status >= 500)?;
+    let part = counted(case, Traffic::failed)?;
     Some(symptom(case, REQUESTS_FAIL, part, Vec::new()))
 }
 

@@ -81,7 +81,7 @@ const SIGNALS: &[LogSignal] = &[
     code("smd.java", &["java.lang.NullPointerException", "java.lang.ClassNotFoundException", "java.lang.NoSuchMethodError", "java.lang.NoClassDefFoundError", "UnsatisfiedDependencyException"], 0.8),
     code("smd.rust-panic", &["' panicked at "], 0.75).with(&["thread '"]),
     // --- settings ------------------------------------------------------------------------------
-    setting("smd.pydantic", &["validation error for ", "validation errors for "], 0.8).with(&["ettings"]),
+    setting("smd.pydantic", &["validation error for ", "validation errors for "], 0.8).capture(r"validation errors? for (?P<model>\w*(?:Settings|Config|Environment|Secrets|Credentials)\w*)"),
     setting("smd.env-key", &["KeyError: '"], 0.85).capture(r"KeyError: '(?P<setting>[A-Z][A-Z0-9]*_[A-Z0-9_]+)'"),
     setting("smd.env-missing", &["environment variable", "Environment variable", "env var "], 0.85).capture(r"(?i)(?:(?:missing|required|undefined|unset)[^\n]{0,60}(?:environment variable|env var)s?|(?:environment variable|env var)s?[^\n]{0,80}(?:is |are |was |been )?(?:not set|missing|required|not configured|not defined|undefined|must be set|empty))"),
     setting("smd.must-be-set", &[" must be set", " is not configured", " not configured", " is required but", " must be configured", " is missing from the environment", " not set in environment", "missing required", "Missing required", " not found in environment", " environment variable missing", " is missing or empty", " is not set"], 0.75).capture(r"(?P<setting>\b[A-Z][A-Z0-9]*_[A-Z0-9_]+\b)[^\n]{0,60}(?:must be set|not configured|is required but|must be configured|missing|not set)|(?i:missing required)[^\n]{0,60}(?P<other>\b[A-Z][A-Z0-9]*_[A-Z0-9_]+\b)|(?i:jwt secret|jwt=redacted|secret key|service secret|api key|oauth client)[^\n]{0,40}(?:must be set|not configured|not set|missing|required)"),
@@ -92,6 +92,7 @@ const SIGNALS: &[LogSignal] = &[
     setting("smd.store-credentials", &["NOAUTH Authentication required", "WRONGPASS invalid username-password", "Incorrect API key provided", "invalid_api_key"], 0.75),
     setting("smd.secret-length", &["must be at least 32 ", "Fernet key must be", "must be at least 32 characters"], 0.8),
     setting("smd.secret-manager", &["not found or has no versions", "Permission 'secretmanager.versions.access' denied", "Permission denied on secret", "Secret Version [", "is in DISABLED state", "is in DESTROYED state"], 0.85).from(Emitter::Any).any_level(),
+    setting("smd.secret-missing", &["/secrets/"], 0.8).with(&["not found"]).from(Emitter::Any).any_level(),
     setting("smd.port", &["Failed to start and then listen on the port defined", "failed to start and listen on the port defined"], 0.4).from(Emitter::Any).any_level(),
     setting("smd.exec", &["Application failed to start: ", "error finding executable", "exec format error"], 0.75).with(&["xec"]).from(Emitter::Any).any_level(),
     setting("smd.image", &["Image '", "image not found"], 0.8).with(&["not found"]).from(Emitter::Platform).any_level(),
@@ -100,6 +101,8 @@ const SIGNALS: &[LogSignal] = &[
     dependency("smd.http-pool", &["Max retries exceeded with url"], 0.7).capture(r"host='(?P<target>[^']+)', port=(?P<port>\d+)"),
     dependency("smd.httpx", &["httpx.ConnectError", "httpx.ConnectTimeout", "aiohttp.client_exceptions.ClientConnectorError", "Cannot connect to host "], 0.7),
     dependency("smd.quota", &["insufficient_quota", "openai.RateLimitError", "anthropic.RateLimitError", "google.api_core.exceptions.ResourceExhausted", "RESOURCE_EXHAUSTED"], 0.7),
+    // A client's own line about what the other side answered.
+    dependency("smd.upstream-5xx", &["\"HTTP/1.1 50", "\"HTTP/2 50", "\"HTTP/1.0 50", "Server error '50"], 0.65).capture(r#"https?://(?P<target>[^/\s"]+)\S* "HTTP/[0-9.]+ 50\d|Server error '50\d[^\n]*for url 'https?://(?P<host>[^/\s"']+)"#).any_level(),
     dependency("smd.node-refused", &["connect ECONNREFUSED", "connect ETIMEDOUT", "getaddrinfo EAI_AGAIN", "TypeError: fetch failed", "Error: fetch failed"], 0.65).unless(&["5432", "3307"]),
     dependency("smd.broker", &["kafka.errors.NoBrokersAvailable", "kombu.exceptions.OperationalError", "pymongo.errors.ServerSelectionTimeoutError", "clickhouse_connect.driver.exceptions"], 0.75),
     dependency("smd.upstream", &["upstream connect error or disconnect/reset before headers", "openai.APIConnectionError", "anthropic.APIConnectionError"], 0.65),
