@@ -217,7 +217,7 @@ fn coverage_value(coverage: &Coverage, report: &ReadReport, collected: &[Collect
         .iter()
         .map(|service| {
             let mut value = held_value(&coverage.service(&service.service));
-            value["unclassified_errors"] = json!(service.unclassified_errors);
+            value["unclassified_errors"] = json!(service.held.unclassified);
             (service.service.as_str(), value)
         })
         .collect();

@@ -27,6 +27,8 @@ const MOST_STARTUPS: usize = 200;
 const BESIDE: f64 = 0.4;
 /// An undetermined root is told from this confidence on.
 const WORTH: f64 = 0.3;
+/// Fewer errors that nothing explains are in every log.
+const FEW_ERRORS: u64 = 5;
 /// From so many failed requests on, none served, a function is down beside others that work.
 const FUNCTION: u64 = 3;
 
@@ -217,6 +219,10 @@ fn verdict(case: &Case<'_>, roots: &[Root], symptoms: &[SymptomSeen]) -> HealthV
         State::Mixed if roots.is_empty() && few_failures(case) => HealthVerdict::Healthy,
         State::Mixed => HealthVerdict::Degraded,
         State::Up if supported => HealthVerdict::Degraded,
+        // It started; whether it does what it is for while such errors are written is not held.
+        State::Up if !roots.is_empty() && case.traffic.is_empty() => {
+            HealthVerdict::InsufficientEvidence
+        }
         State::Up if symptoms.is_empty() && enough(case) => HealthVerdict::Healthy,
         State::Up if symptoms.is_empty() => HealthVerdict::InsufficientEvidence,
         State::Up => HealthVerdict::Degraded,
@@ -281,9 +287,14 @@ fn few_failures(case: &Case<'_>) -> bool {
     case.works() && !case.probe_doubted()
 }
 
-/// Whether enough is held to call a service healthy: most entries have their words.
+/// Whether enough is held to call a service healthy: most entries have their words, and there are
+/// no more errors that nobody understands than requests that were served.
 fn enough(case: &Case<'_>) -> bool {
-    case.held.without_payload * 2 <= case.held.entries
+    let held = &case.held;
+    let served = case.traffic.iter().filter(|(_, traffic)| traffic.served());
+    let served: u64 = served.map(|(_, traffic)| traffic.count).sum();
+    let understood = held.unclassified < FEW_ERRORS || held.unclassified <= served;
+    held.without_payload * 2 <= held.entries && understood
 }
 
 fn startups(case: &Case<'_>) -> Vec<Startup> {

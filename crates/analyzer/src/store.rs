@@ -114,8 +114,6 @@ pub struct Collected {
     pub service: String,
     /// What is held.
     pub held: Held,
-    /// Entries at ERROR and above in which no signal and no marker was found.
-    pub unclassified_errors: u64,
     /// Whether a bound was reached.
     pub approximated: bool,
     /// Signal, instance, lines.
@@ -358,8 +356,8 @@ impl Service {
             let Counted { count, first, last } = counted;
             (index, Tally { signal, fact, count, first, last })
         });
+        self.held.unclassified = self.held.errors.saturating_sub(self.classified_errors);
         Collected {
-            unclassified_errors: self.held.errors.saturating_sub(self.classified_errors),
             service,
             approximated,
             lines,

@@ -56,6 +56,8 @@ pub struct Attempt {
     pub completed_at: Option<Timestamp>,
     /// Its last sign.
     pub ended: Option<Timestamp>,
+    /// When the phase it failed in began.
+    pub phase_began: Option<Timestamp>,
     /// How it ended.
     pub end: AttemptEnd,
     /// The phases it went through.
@@ -122,6 +124,9 @@ pub struct Traffic {
     pub first: Option<Timestamp>,
     /// The last.
     pub last: Option<Timestamp>,
+    /// The minutes since 1970 in which they were, in order; empty where they are too many to keep.
+    #[serde(default)]
+    pub minutes: Vec<i64>,
     /// One of them.
     pub quote: Quote,
 }
@@ -133,6 +138,19 @@ impl Traffic {
             RequestKind::Websocket => matches!(self.status, 101 | 200),
             _ => (200..400).contains(&self.status),
         }
+    }
+
+    /// Whether one of them was within a minute or two of `at`; where the minutes are not held,
+    /// between the first and the last.
+    pub fn near(&self, at: Timestamp) -> bool {
+        let minute = at.as_second().div_euclid(60);
+        let reach = |end: Option<Timestamp>| end.map(|end| end.as_second().div_euclid(60));
+        if self.minutes.is_empty() {
+            return reach(self.first).is_some_and(|first| first - 1 <= minute)
+                && reach(self.last).is_some_and(|last| minute <= last + 1);
+        }
+        let next = self.minutes.partition_point(|held| *held < minute - 1);
+        self.minutes.get(next).is_some_and(|held| *held <= minute + 1)
     }
 
     /// Whether the service failed: 5xx, or the platform had no instance to ask.
@@ -167,6 +185,8 @@ pub struct Held {
     pub without_payload: u64,
     /// Those at ERROR and above.
     pub errors: u64,
+    /// Those of them in which nothing was recognised.
+    pub unclassified: u64,
     /// Those that are neither audit entries nor the platform's.
     pub own: u64,
     /// Rows were cut at a limit, here or in a severity of this export.

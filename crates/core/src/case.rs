@@ -24,8 +24,12 @@ pub use refusals::{ANONYMOUS, TOKEN_REFUSED, TOKEN_UNFIT};
 
 /// How long before the first sign of a failure its reason may have been written, in seconds.
 const DEATH_LEAD_S: i64 = 3;
-/// How far from failing requests their reason may have been written, in seconds.
-const REQUEST_REACH_S: i64 = 60;
+/// How long before the first sign of a failure a setting that explains it was complained of, in
+/// seconds: what came through since came through without it.
+const SETTING_LEAD_S: i64 = 10;
+/// A text that may be about something optional explains failed requests only when no other cause's
+/// texts are this many times as frequent.
+const RIVAL: u64 = 4;
 /// From this weight on a signal may support a cause without another's help.
 const DECISIVE: f64 = 0.6;
 /// From this confidence on a decisive claim is supported.
@@ -33,7 +37,7 @@ const SUPPORTED: f64 = 0.6;
 /// The kind of fact that an application goes on without something.
 pub const GOES_ON: &str = "app.goes-on";
 /// A line that says so stands at most this much after the one it is about, in seconds.
-const BESIDE_S: i64 = 5;
+const BESIDE_S: i64 = 1;
 /// Below this share of failed answers a service works.
 const FEW: f64 = 0.01;
 /// No log proves more than this.
@@ -66,6 +70,24 @@ impl Hit<'_> {
     /// (`after_start = tolerated`), else when the line is no error in its own words.
     fn harmless(&self) -> bool {
         self.quiet() || self.fact.get("after_start") == "tolerated"
+    }
+
+    /// How much of it counts where what followed is not held: an error did harm, a warning may have
+    /// done none, and so may a complaint about a setting that no logger calls an error.
+    fn unheard(&self) -> f64 {
+        let error =
+            matches!(self.fact.get("severity"), "ERROR" | "CRITICAL" | "ALERT" | "EMERGENCY");
+        match () {
+            () if error => 0.8,
+            () if self.quiet() => 0.6,
+            () if self.harmless() => 0.7,
+            () => 0.8,
+        }
+    }
+
+    /// Whether it may be about something the service can do without.
+    fn optional(&self) -> bool {
+        self.fact.get("goes_on") == "service"
     }
 
     /// Whether its line is below ERROR. A line without a level is not.
@@ -188,6 +210,7 @@ impl<'e> Case<'e> {
         self.shut = self.shut_areas();
         self.tolerate();
         self.effects = self.hits.iter().map(|hit| self.effect_of(hit)).collect();
+        self.outweigh();
         self.owners = (0..self.attempts.len()).map(|attempt| self.owner_of(attempt)).collect();
     }
 
@@ -201,7 +224,6 @@ impl<'e> Case<'e> {
             .filter(|hit| hit.fact.fact.as_str() == GOES_ON)
             .map(|hit| (hit.observation.subject.instance.as_str(), hit.observation.moment.at))
             .collect();
-        let may = |hit: &Hit<'_>| hit.fact.get("goes_on") == "service";
         let beside = |hit: &Hit<'_>| {
             let (instance, at) =
                 (hit.observation.subject.instance.as_str(), hit.observation.moment.at);
@@ -212,11 +234,35 @@ impl<'e> Case<'e> {
         let cleared: BTreeSet<&str> = self
             .hits
             .iter()
-            .filter(|hit| may(hit) && (hit.tolerated || beside(hit)))
+            .filter(|hit| hit.optional() && (hit.tolerated || beside(hit)))
             .map(|hit| hit.signal)
             .collect();
         for hit in &mut self.hits {
             hit.tolerated |= cleared.contains(hit.signal);
+        }
+    }
+
+    /// Requests that failed belong to the texts that are about as frequent: a few lines about what may
+    /// be optional, beside many about something else, only stood by.
+    fn outweigh(&mut self) {
+        let mut lines: BTreeMap<&str, BTreeMap<&str, u64>> = BTreeMap::new();
+        for (hit, effect) in self.hits.iter().zip(&self.effects) {
+            if *effect == Effect::Requests && hit.weight >= DECISIVE {
+                let tally = self.tallies.iter().find(|tally| tally.signal == hit.signal);
+                let count = tally.map_or(0, |tally| tally.count);
+                lines.entry(hit.cause).or_default().insert(hit.signal, count);
+            }
+        }
+        let most = |of: &BTreeMap<&str, u64>| of.values().copied().max().unwrap_or(0);
+        let least: BTreeSet<&str> = lines
+            .iter()
+            .filter(|(_, of)| lines.values().any(|other| most(of) * RIVAL < most(other)))
+            .map(|(cause, _)| *cause)
+            .collect();
+        for (hit, effect) in self.hits.iter().zip(&mut self.effects) {
+            if *effect == Effect::Requests && hit.optional() && least.contains(hit.cause) {
+                *effect = Effect::None;
+            }
         }
     }
 
@@ -239,24 +285,27 @@ impl<'e> Case<'e> {
                 return Effect::Death(index);
             }
             if within(attempt.began, 0) {
-                // What was no error and did not end the start-up then did not end it later.
-                let passed = hit.quiet() && !hit.fact.get("after_start").is_empty();
+                // What was no error and did not end the start-up then did not end it later; nor did
+                // a complaint about a setting, where the next phase began or time went by.
+                let quiet = hit.quiet() && !hit.fact.get("after_start").is_empty();
+                let later = |from: Option<Timestamp>| from.is_some_and(|from| at < from);
+                let lead = attempt.failed_at.map(|failed| seconds(at, failed));
+                let since = later(attempt.phase_began) || lead > Some(SETTING_LEAD_S);
+                let passed = quiet || (hit.fact.get("after_start") == "tolerated" && since);
                 return if passed { Effect::None } else { Effect::Before(index) };
             }
         }
         if hit.harmless() && self.in_a_start_that_completed(hit) {
             return Effect::None;
         }
-        let requests = self.traffic.iter().any(|(_, traffic)| {
-            self.answer_failed(traffic)
-                && traffic.first.is_some_and(|first| seconds(first, at) >= -REQUEST_REACH_S)
-                && traffic.last.is_some_and(|last| seconds(last, at) <= REQUEST_REACH_S)
-        });
+        let mut failed = self.traffic.iter().filter(|(_, traffic)| self.answer_failed(traffic));
+        let requests = failed.any(|(_, traffic)| traffic.near(at));
         match () {
             // An application that goes on without something does not fail requests for it.
             () if hit.tolerated => Effect::None,
             () if hit.harmless() && self.works() => Effect::None,
             () if requests => Effect::Requests,
+            () if hit.optional() && self.answers_users() => Effect::None,
             () => Effect::Unknown,
         }
     }
@@ -335,14 +384,16 @@ impl<'e> Case<'e> {
             || self.attempts.iter().any(|(_, attempt)| attempt.end == AttemptEnd::Completed)
     }
 
+    /// Whether a request was served other than a health check.
+    fn answers_users(&self) -> bool {
+        self.traffic
+            .iter()
+            .any(|(_, traffic)| traffic.served() && traffic.request != RequestKind::Health)
+    }
+
     /// Whether it serves, every start-up that is held came through, and hardly a request failed:
     /// single failures are no state.
     pub fn works(&self) -> bool {
-        self.serves() && self.failures().next().is_none() && self.failed_share() < FEW
-    }
-
-    /// The share of its answers that failed; 0 of none.
-    pub fn failed_share(&self) -> f64 {
         let count = |failed: bool| -> u64 {
             let traffic = self.traffic.iter().map(|(_, traffic)| *traffic);
             traffic
@@ -353,7 +404,7 @@ impl<'e> Case<'e> {
         let failed = count(true);
         #[expect(clippy::cast_precision_loss, reason = "a share")]
         let share = failed as f64 / (failed + count(false)).max(1) as f64;
-        share
+        self.serves() && self.failures().next().is_none() && share < FEW
     }
 
     /// The answers to one kind of request.

@@ -382,6 +382,7 @@ pub(crate) fn observe_answer(
             count: 1,
             first: at,
             last: at,
+            minutes: Vec::new(),
             quote: Quote { at, source: "shakedown".into(), text },
         }),
     );

@@ -1,6 +1,6 @@
 //! What was asked and answered, per path and status.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hashbrown::{Equivalent, HashMap};
 use shakedown_core::attempt::{Quote, RequestKind, Traffic};
@@ -13,6 +13,8 @@ use crate::signals::AccessLine;
 
 /// Paths told apart per service.
 const PATHS: usize = 256;
+/// Minutes told apart per path and status: four hours.
+const MINUTES: usize = 240;
 
 /// The answers of one service.
 #[derive(Debug, Default)]
@@ -40,15 +42,48 @@ impl From<Answer<&str>> for Answer<String> {
     }
 }
 
-/// How often it was given, and the first time in the entry's words.
+/// How often it was given, in which minutes, and the first time in the entry's words.
 #[derive(Debug, Default)]
 struct Given {
     counted: Counted,
     sample: Option<Line>,
+    minutes: Minutes,
+}
+
+/// The minutes of what may be failures; none once they are too many.
+#[derive(Debug, Default)]
+struct Minutes {
+    of: BTreeSet<i64>,
+    last: Option<i64>,
+    over: bool,
+}
+
+impl Minutes {
+    fn add(&mut self, minute: i64) {
+        if self.over || self.last.replace(minute) == Some(minute) {
+            return;
+        }
+        self.of.insert(minute);
+        if self.of.len() > MINUTES {
+            self.over = true;
+            self.of.clear();
+        }
+    }
+
+    fn merge(&mut self, other: Self) {
+        if other.over {
+            *self = other;
+            return;
+        }
+        for minute in other.of {
+            self.add(minute);
+        }
+    }
 }
 
 impl Given {
     fn merge(&mut self, other: Self) {
+        self.minutes.merge(other.minutes);
         self.counted.add(other.counted.count, other.counted.first, other.counted.last);
         self.sample = self.sample.take().into_iter().chain(other.sample).min();
     }
@@ -68,11 +103,14 @@ impl Answers {
         if self.0.len() >= PATHS && !self.0.contains_key(&answer) {
             answer.path = "";
         }
-        let Given { counted, sample } = match self.0.get_mut(&answer) {
+        let Given { counted, sample, minutes } = match self.0.get_mut(&answer) {
             Some(given) => given,
             None => self.0.entry(answer.into()).or_default(),
         };
         counted.add(entry.repeat.max(1), entry.time, entry.time);
+        if let Some(time) = entry.time.filter(|_| status >= 400) {
+            minutes.add(time.as_second().div_euclid(60));
+        }
         if sample.as_ref().is_some_and(|sample| sample.at < entry.time) {
             return;
         }
@@ -100,20 +138,22 @@ impl Answers {
             answer.path = quotable(&answer.path);
             quoted.entry(answer).or_default().merge(given);
         }
-        let traffic = quoted.into_iter().map(|(answer, Given { counted, sample })| Traffic {
-            request: answer.request,
-            path: answer.path,
-            access: answer.access,
-            status: answer.status,
-            count: counted.count,
-            first: counted.first,
-            last: counted.last,
-            quote: sample.map_or_else(Quote::default, |line| Quote {
-                at: line.at,
-                source: source(names, &line),
-                text: line.text,
-            }),
-        });
+        let traffic =
+            quoted.into_iter().map(|(answer, Given { counted, sample, minutes })| Traffic {
+                request: answer.request,
+                path: answer.path,
+                access: answer.access,
+                status: answer.status,
+                count: counted.count,
+                first: counted.first,
+                last: counted.last,
+                minutes: minutes.of.into_iter().collect(),
+                quote: sample.map_or_else(Quote::default, |line| Quote {
+                    at: line.at,
+                    source: source(names, &line),
+                    text: line.text,
+                }),
+            });
         traffic.collect()
     }
 }

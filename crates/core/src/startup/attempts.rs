@@ -308,6 +308,7 @@ impl Building {
             self.set(&open, seconds(since, end));
         }
         let attempt = &mut self.attempt;
+        attempt.phase_began = self.phase_began;
         // Whoever is only seen stopping started before the window: no attempt is held.
         if !self.started && matches!(attempt.end, AttemptEnd::Stopped | AttemptEnd::Unknown) {
             return None;

@@ -97,7 +97,7 @@ const SIGNALS: &[LogSignal] = &[
     setting("smd.exec", &["Application failed to start: ", "error finding executable", "exec format error"], 0.75).with(&["xec"]).from(Emitter::Any).any_level(),
     setting("smd.image", &["Image '", "image not found"], 0.8).with(&["not found"]).from(Emitter::Platform).any_level(),
     // --- dependencies ----------------------------------------------------------------------------
-    dependency("smd.redis", &["redis.exceptions.ConnectionError", "redis.exceptions.TimeoutError", "connecting to redis", "Error connecting to Redis", "Error 111 connecting to ", "Redis connection failed", "Redis initialization failed", "Timeout connecting to server"], 0.75),
+    dependency("smd.redis", &["redis.exceptions.ConnectionError", "redis.exceptions.TimeoutError", "connecting to redis", "Error connecting to Redis", "Error 111 connecting to ", "Redis connection failed", "Redis initialization failed", "Timeout connecting to server"], 0.75).unless(&["has no attribute", "is not defined", "unexpected keyword", "No module named", "cannot import"]),
     dependency("smd.http-pool", &["Max retries exceeded with url"], 0.7).capture(r"host='(?P<target>[^']+)', port=(?P<port>\d+)"),
     dependency("smd.httpx", &["httpx.ConnectError", "httpx.ConnectTimeout", "aiohttp.client_exceptions.ClientConnectorError", "Cannot connect to host "], 0.7),
     dependency("smd.quota", &["insufficient_quota", "openai.RateLimitError", "anthropic.RateLimitError", "google.api_core.exceptions.ResourceExhausted", "RESOURCE_EXHAUSTED"], 0.7),
@@ -108,7 +108,7 @@ const SIGNALS: &[LogSignal] = &[
     dependency("smd.upstream", &["upstream connect error or disconnect/reset before headers", "openai.APIConnectionError", "anthropic.APIConnectionError"], 0.65),
     // --- memory ----------------------------------------------------------------------------------
     LogSignal::new("smd.memory-limit", MEMORY, &["Memory limit of "]).with(&[" exceeded with "]).capture(r"Memory limit of (?P<limit>[\d.]+ ?\w+) exceeded with (?P<used>[\d.]+ ?\w+) used").speaks("out_of_memory", 0.9).from(Emitter::Any).any_level().attributes(&[("effect", "self")]),
-    LogSignal::new("smd.sigkill", MEMORY, &["was sent SIGKILL! Perhaps out of memory?"]).speaks("out_of_memory", 0.6).any_level().attributes(&[("effect", "self")]),
+    LogSignal::new("smd.sigkill", MEMORY, &["was sent SIGKILL! Perhaps out of memory?"]).speaks("out_of_memory", 0.55).any_level().attributes(&[("effect", "self")]),
     LogSignal::new("smd.signal-9", MEMORY, &["Container terminated on signal 9"]).speaks("out_of_memory", 0.5).from(Emitter::Any).any_level().attributes(&[("effect", "self")]),
     LogSignal::new("smd.allocation", MEMORY, &["JavaScript heap out of memory", "java.lang.OutOfMemoryError", "MemoryError", "std::bad_alloc", "Out of memory: Killed process"]).speaks("out_of_memory", 0.8).from(Emitter::Any).any_level().attributes(&[("effect", "self")]),
     LogSignal::new("smd.goes-on", GOES_ON, &["raceful degradation", "racefully degrad", "ontinuing without", "ontinuing anyway", "but not required", "is optional", "(optional", "non-critical", "using in-memory", "falling back to", "Using MOCK client", "skipped in staging", "optional service"]).any_level(),
