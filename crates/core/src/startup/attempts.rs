@@ -12,6 +12,9 @@ const BURST_US: i64 = 50_000;
 const LATE_EXIT_S: i64 = 30;
 /// A message that names a limit belongs to a failure at most this much later, in seconds.
 const HINT_S: f64 = 2.0;
+/// A server's own line may come this much after those of the application it started, in seconds: it
+/// writes to another stream, and a line without a time has that of its arrival.
+const OTHER_STREAM_S: f64 = 2.0;
 /// How many lines are quoted per attempt.
 const MOST_WORDS: usize = 6;
 
@@ -74,6 +77,10 @@ struct Building {
     /// A message that names a limit, which may turn out to be the first sign of a failure.
     hint: Option<Sign>,
     workers: u32,
+    /// What the server said about itself.
+    server: Vec<Role>,
+    /// When the application's own sequence said its first word.
+    own_began: Option<Timestamp>,
     exited: bool,
     started: bool,
     completed: bool,
@@ -122,6 +129,12 @@ impl Building {
             return true;
         }
         let Some(rank) = self.rank else { return false };
+        let server =
+            matches!(sign.role, Role::Server | Role::Worker | Role::Process | Role::Waiting);
+        let late = seconds(self.own_began, sign.at).is_some_and(|s| s <= OTHER_STREAM_S);
+        if server && late && !self.server.contains(&sign.role) {
+            return false;
+        }
         match sign.role {
             // The platform's clock against the container's: its line may come a little late.
             Role::Instance => seconds(self.attempt.began, sign.at).is_none_or(|s| s > 5.0),
@@ -139,8 +152,14 @@ impl Building {
             self.started = true;
             self.rank = Some(self.rank.map_or(sign.role, |rank| rank.max(sign.role)));
         }
+        if matches!(sign.role, Role::Begun | Role::PhaseStarted) {
+            self.own_began = self.own_began.or(sign.at);
+        }
         match sign.role {
-            Role::Worker => self.workers += 1,
+            Role::Worker => {
+                self.workers += 1;
+                self.server.push(sign.role);
+            }
             Role::Begun => self.own_sequence = true,
             Role::PhaseStarted => {
                 self.own_sequence = true;
@@ -195,7 +214,8 @@ impl Building {
                     attempt.end = AttemptEnd::Stopped;
                 }
             }
-            Role::Instance | Role::Server | Role::Process | Role::Waiting => {}
+            Role::Server | Role::Process | Role::Waiting => self.server.push(sign.role),
+            Role::Instance => {}
         }
     }
 
@@ -401,4 +421,38 @@ fn seconds(from: Option<Timestamp>, to: Option<Timestamp>) -> Option<f64> {
 
 fn milli(seconds: f64) -> f64 {
     (seconds * 1000.0).round() / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::startup::Markers;
+
+    #[test]
+    fn the_server_s_own_lines_may_come_after_the_application_s() {
+        let config: StartupConfig = toml::from_str(
+            "phases = [\"INIT\"]\nbegun = [\"SEQUENCE INITIATED\"]\nphase_started = ['TRANSITION -> (?P<phase>\\w+)']",
+        )
+        .unwrap();
+        let markers = Markers::new(&config).unwrap();
+        let lines = [
+            (10.0, "Starting new instance. Reason: AUTOSCALING"),
+            (13.1, "SEQUENCE INITIATED"),
+            (13.2, "TRANSITION -> INIT"),
+            (13.3, "Started server process [1]"),
+            (13.3, "Waiting for application startup."),
+            (14.0, "Application startup failed. Exiting."),
+            (19.0, "Started server process [1]"),
+        ];
+        let mut timeline = Timeline::default();
+        for (order, (at, line)) in lines.into_iter().enumerate() {
+            let at = Timestamp::from_millisecond((at * 1000.0) as i64).unwrap();
+            timeline.signs.extend(
+                markers.find(line).iter().map(|m| Sign::of(m, Some(at), order as u64, line)),
+            );
+        }
+        let attempts = timeline.attempts(&config);
+        assert_eq!(attempts.len(), 2, "{attempts:#?}");
+        assert_eq!((attempts[0].end, attempts[0].phases.len()), (AttemptEnd::Failed, 1));
+    }
 }

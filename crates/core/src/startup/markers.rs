@@ -134,6 +134,7 @@ const COMMON: &[(&str, Role, Option<&str>)] = &[
     ("Application startup failed. Exiting.", Role::Failed, None),
     ("Exception in worker process", Role::ImportDeath, None),
     ("Error loading ASGI app.", Role::ImportDeath, None),
+    ("uvicorn/importer.py\"", Role::ImportDeath, None),
     ("Worker failed to boot.", Role::Failed, None),
     ("App failed to load.", Role::ImportDeath, None),
     (
