@@ -87,11 +87,19 @@ fn classify(case: &Case<'_>) -> Vec<Claim> {
     claims
 }
 
+/// Whether it is up. What does not start, and is served all the same, turns everybody away.
+fn is_up(case: &Case<'_>) -> bool {
+    case.serves() || case.failures().next().is_none()
+}
+
 /// Whoever checks tokens refuses all of them although they are good elsewhere.
 fn disagreement(case: &Case<'_>) -> Option<Claim> {
     let refused = turned_away(case);
-    let about_tokens =
-        |hit: &Hit<'_>| hit.signal.starts_with("goldenpath.") && !passed_on::is_plain(hit);
+    let is_up = is_up(case);
+    let about_tokens = |hit: &Hit<'_>| {
+        let met = hit.fact.fact.as_str() == PROBE_FINDING;
+        hit.signal.starts_with("goldenpath.") && !passed_on::is_plain(hit) && (is_up || !met)
+    };
     let mut argument = case.argue(&CONFIGURATION_ERROR, about_tokens)?;
     if refused.is_none() && argument.attempts.is_empty() {
         // Users with bad tokens are no failure. Where services authenticate each other, requests
@@ -140,7 +148,7 @@ fn turned_away(case: &Case<'_>) -> Option<&'static str> {
 /// Tokens are refused, and nothing says why.
 fn refusals(case: &Case<'_>, known: Option<&Claim>) -> Option<Claim> {
     let refused = turned_away(case)?;
-    if known.is_some_and(|claim| claim.status == ClaimStatus::Supported) {
+    if known.is_some_and(|claim| claim.status == ClaimStatus::Supported) || !is_up(case) {
         return None;
     }
     let argument: Option<Argument<'_>> = case.argue(&AUTH_FAILURE, |_| true);
