@@ -358,6 +358,9 @@ pub(crate) struct LabUpArgs {
     /// Durations are divided by this (1 to 20)
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=20))]
     pub(crate) time_scale: u32,
+    /// A program to be the backend, instead of the lab's own: it gets the same variables
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) backend: Option<PathBuf>,
     /// Where PostgreSQL's server binaries are
     #[arg(long, value_name = "DIR")]
     pub(crate) pg_bin: Option<PathBuf>,

@@ -68,6 +68,10 @@ pub struct LabOptions {
     pub settings: LabSettings,
     /// Makes `exe` run [`backend()`](crate::backend()). Default `["lab-backend"]`.
     pub backend_args: Vec<OsString>,
+    /// A program to be the service `backend` instead of [`backend()`](crate::backend()): started
+    /// without arguments and with the same variables, of which it minds those it knows. Its standard
+    /// error is its log, too. Default none.
+    pub backend: Option<PathBuf>,
     /// Whether the application runs. Default no: its sessions are in the way of whoever counts.
     pub application: bool,
 }
@@ -85,6 +89,7 @@ impl LabOptions {
             scenario: Scenario::healthy(),
             settings: LabSettings::default(),
             backend_args: vec!["lab-backend".into()],
+            backend: None,
             application: false,
         }
     }
@@ -268,7 +273,8 @@ impl Lab {
         };
         let revision = first(application::BACKEND, variables);
         let told_of = options.application.then(|| {
-            let (exe, args) = (&options.exe, &options.backend_args);
+            let own = (&options.exe, options.backend_args.as_slice());
+            let (exe, args) = options.backend.as_ref().map_or(own, |program| (program, &[]));
             let faults = &options.scenario.faults;
             let log = log.path(application::BACKEND);
             let table = application::table(log, exe, args, cache, faults);
@@ -283,6 +289,7 @@ impl Lab {
             let platform = Arc::new(Platform {
                 exe: options.exe.clone(),
                 args: options.backend_args.clone(),
+                backend: options.backend.clone(),
                 log,
                 scale,
                 project: settings.project.clone(),

@@ -38,6 +38,9 @@ pub struct ServeRequest {
     /// Whether the application runs. Default yes.
     #[serde(default = "yes")]
     pub application: bool,
+    /// A program to be the service `backend` instead of the lab's own; see [`LabOptions::backend`].
+    #[serde(default)]
+    pub backend: Option<PathBuf>,
 }
 
 fn yes() -> bool {
@@ -47,7 +50,7 @@ fn yes() -> bool {
 impl ServeRequest {
     fn options(self, exe: PathBuf, supervise_args: Vec<OsString>) -> Result<LabOptions, LabError> {
         let programs = ServerPrograms::find(Some(&self.pg_bin), None)?;
-        let Self { scenario, settings, time_scale, tmp, application, .. } = self;
+        let Self { scenario, settings, time_scale, tmp, application, backend, .. } = self;
         Ok(LabOptions {
             supervise_args,
             tmp,
@@ -55,6 +58,7 @@ impl ServeRequest {
             scenario,
             settings,
             application,
+            backend,
             ..LabOptions::new(exe, programs)
         })
     }

@@ -18,6 +18,7 @@ use shakedown_lab::{
 fn request(tmp: &Path) -> ServeRequest {
     let pg_bin = common::programs().postgres().parent().unwrap().to_owned();
     ServeRequest {
+        backend: None,
         scenario: Scenario::healthy(),
         settings: LabSettings::default(),
         time_scale: TimeScale::new(10).unwrap(),

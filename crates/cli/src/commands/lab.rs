@@ -76,6 +76,7 @@ fn up(args: &LabUpArgs, registry: &Registry) -> Result<u8> {
     let environment = load_environment(&environment, registry)?.environment;
     let scale = args.time_scale;
     let mut request = request(&environment, &args.scenario, scale, args.pg_bin.as_deref())?;
+    request.backend.clone_from(&args.backend);
     request.scenario.seed = args.seed.unwrap_or(request.scenario.seed);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -163,6 +164,7 @@ pub(super) fn request(
         pg_bin: binaries(pg_bin)?,
         tmp: PathBuf::from(LABS),
         application: true,
+        backend: None,
     })
 }
 

@@ -14,9 +14,10 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::log::Origin;
+use super::log::{Origin, Stream};
 use super::revision::Revision;
 use super::{Platform, STARTUP_CEILING};
+use crate::application::BACKEND;
 use crate::random;
 use crate::services::upstream::Upstream;
 
@@ -104,7 +105,7 @@ async fn one(
     let began = clock::now();
     // Waiting for it would close this, and it would end.
     let _input = child.stdin.take();
-    let lines = child.stdout.take().map(|out| follow(platform, origin, out));
+    let (out, errors) = (child.stdout.take(), child.stderr.take());
     let container = format!("container \"{}-1\" on port {SHOWN_PORT}", revision.service);
     let lived = async {
         tokio::select! {
@@ -132,9 +133,10 @@ async fn one(
         }
     };
     let lines = async {
-        if let Some(lines) = lines {
-            lines.await;
-        }
+        tokio::join!(
+            follow(platform, origin, Stream::Output, out),
+            follow(platform, origin, Stream::Errors, errors),
+        );
     };
     // What it wrote last is read before its end is told.
     let mut lines = std::pin::pin!(lines);
@@ -215,9 +217,12 @@ fn spawn(
     let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let address = listener.local_addr()?;
     drop(listener);
-    let mut command = Command::new(&platform.exe);
+    let other = platform.backend.as_ref().filter(|_| revision.service == BACKEND);
+    let mut command = Command::new(other.unwrap_or(&platform.exe));
+    if other.is_none() {
+        command.args(&platform.args);
+    }
     command
-        .args(&platform.args)
         .env_clear()
         .envs(&revision.variables)
         .env("PORT", address.port().to_string())
@@ -227,7 +232,7 @@ fn spawn(
         .env("LAB_ENDS_WITH_INPUT", "1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .process_group(0)
         .kill_on_drop(true);
     Ok((command.spawn()?, address))
@@ -240,9 +245,15 @@ async fn connectable(address: SocketAddr) {
     }
 }
 
-async fn follow(platform: &Platform, origin: Origin<'_>, out: impl AsyncRead + Unpin) {
+async fn follow(
+    platform: &Platform,
+    origin: Origin<'_>,
+    stream: Stream,
+    out: Option<impl AsyncRead + Unpin>,
+) {
+    let Some(out) = out else { return };
     let mut lines = BufReader::new(out).lines();
     while let Ok(Some(line)) = lines.next_line().await {
-        platform.log.container(origin, &line);
+        platform.log.container(origin, stream, &line);
     }
 }

@@ -29,6 +29,13 @@ pub(crate) struct Origin<'a> {
     pub(crate) instance: &'a str,
 }
 
+/// Which of a container's streams a line came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stream {
+    Output,
+    Errors,
+}
+
 /// A request, as the load balancer saw it.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
@@ -56,7 +63,7 @@ impl CloudLog {
 
     /// What a container wrote: a JSON object becomes `jsonPayload`, anything else `textPayload`
     /// without a severity, as Cloud Run does it.
-    pub(crate) fn container(&self, origin: Origin<'_>, line: &str) {
+    pub(crate) fn container(&self, origin: Origin<'_>, stream: Stream, line: &str) {
         let mut entry = Map::new();
         // Cloud Run takes an entry's time from its container, where it says one.
         let mut time = None;
@@ -75,7 +82,11 @@ impl CloudLog {
         if let Some(time) = time {
             entry.insert("timestamp".into(), time.into());
         }
-        self.write(origin, "run.googleapis.com%2Fstdout", entry);
+        let log = match stream {
+            Stream::Output => "run.googleapis.com%2Fstdout",
+            Stream::Errors => "run.googleapis.com%2Fstderr",
+        };
+        self.write(origin, log, entry);
     }
 
     /// What the platform says about an instance.
@@ -171,8 +182,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let log = CloudLog::new(folder.path().into(), "p", "r");
         let origin = Origin { service: "backend", revision: "backend-00001-lab", instance: "0069" };
-        log.container(origin, "{\"severity\":\"ERROR\",\"message\":\"m\"}");
-        log.container(origin, "[12] plain");
+        log.container(origin, Stream::Output, "{\"severity\":\"ERROR\",\"message\":\"m\"}");
+        log.container(origin, Stream::Errors, "[12] plain");
         log.system(origin, "WARNING", "Container called exit(3).");
         let seen = Seen {
             service: "backend",
@@ -192,6 +203,7 @@ mod tests {
         assert_eq!(lines[0]["jsonPayload"], json!({ "message": "m" }));
         assert_eq!(lines[1]["textPayload"], "[12] plain");
         assert_eq!(lines[1].get("severity"), None);
+        assert_eq!(lines[1]["logName"], "projects/p/logs/run.googleapis.com%2Fstderr");
         assert_eq!(lines[2]["labels"]["instanceId"], "0069");
         assert_eq!(lines[3]["httpRequest"]["latency"], "0.014000000s");
         assert_eq!(lines[4]["logName"], "projects/p/logs/cloudaudit.googleapis.com%2Factivity");

@@ -38,6 +38,8 @@ pub(crate) struct Platform {
     /// Runs [`backend()`](crate::backend()) when given `args`.
     pub(crate) exe: PathBuf,
     pub(crate) args: Vec<OsString>,
+    /// Is the service `backend` instead.
+    pub(crate) backend: Option<PathBuf>,
     pub(crate) log: Arc<CloudLog>,
     pub(crate) scale: TimeScale,
     pub(crate) project: String,
