@@ -7,6 +7,7 @@
 
 mod bench;
 mod codegen;
+mod fastapi;
 mod kill_test;
 mod matrix;
 mod new_probe;
@@ -25,6 +26,7 @@ use clap::Parser;
 enum Task {
     RunSuite(run_suite::RunSuite),
     Matrix(matrix::Matrix),
+    Fastapi(fastapi::Fastapi),
     Codegen(codegen::Codegen),
     Tidy(tidy::Tidy),
     NewProbe(new_probe::NewProbe),
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
     let outcome = match Task::parse() {
         Task::RunSuite(task) => task.run(),
         Task::Matrix(task) => task.run(),
+        Task::Fastapi(task) => task.run(),
         Task::Codegen(task) => done(task.run()),
         Task::Tidy(task) => done(task.run()),
         Task::NewProbe(task) => done(task.run()),

@@ -2,6 +2,9 @@
 
 use serde_json::Value;
 
+use super::Cell;
+use super::play::{Container, Played};
+
 /// Says that no cause is.
 const NONE: &str = "(none)";
 
@@ -35,8 +38,67 @@ impl Judgement {
     }
 }
 
-/// Compares.
-pub(super) fn judge(scenario: &Value, diagnosis: &Value) -> Judgement {
+/// Compares everything about a cell.
+pub(super) fn judge(cell: &Cell, played: &Played) -> Judgement {
+    let Some(container) = &played.container else {
+        return service(&cell.scenario, &played.diagnosis);
+    };
+    let mut scenario = cell.scenario.clone();
+    if exit_code(cell) != Some(3)
+        && let Some(symptoms) = scenario["expect"]["symptoms"].as_array_mut()
+    {
+        symptoms.retain(|symptom| symptom != "container_exit_code_3");
+    }
+    let mut judgement = service(&scenario, &played.diagnosis);
+    judgement.misses.extend(exits(cell, &played.diagnosis, container));
+    judgement.misses.extend(output(&cell.scenario, &container.diagnosis));
+    judgement
+}
+
+/// With what a real server ends. uvicorn ends with 3 when the lifespan fails, and so does a worker of
+/// gunicorn that does not boot; where an import fails, bare uvicorn is a Python program like any.
+fn exit_code(cell: &Cell) -> Option<i64> {
+    let uvicorn = cell.backend.as_ref().is_some_and(|program| program.ends_with("uvicorn"));
+    match cell.name.as_str() {
+        "healthy" | "swallowed-startup-failure" => None,
+        "code-defect-import" if uvicorn => Some(1),
+        _ => Some(3),
+    }
+}
+
+/// Whether both told the real exit code: the process itself, and the diagnosis of every start-up that
+/// ended.
+fn exits(cell: &Cell, diagnosis: &Value, container: &Container) -> Vec<String> {
+    let wanted = exit_code(cell);
+    let mut misses = Vec::new();
+    if container.exit_code.map(i64::from) != wanted {
+        misses.push(format!("the process ends with {wanted:?}, not {:?}", container.exit_code));
+    }
+    let startups = of_service(diagnosis, "backend")["startups"].as_array().into_iter().flatten();
+    let told: Vec<_> = startups.filter_map(|startup| startup["exit_code"].as_i64()).collect();
+    let right = match wanted {
+        Some(wanted) => !told.is_empty() && told.iter().all(|code| *code == wanted),
+        None => told.is_empty(),
+    };
+    if !right {
+        misses.push(format!("start-ups end with {wanted:?}; told: {told:?}"));
+    }
+    misses
+}
+
+/// Whether the application's output alone, without a platform's or a probe's word, leads to the root.
+fn output(scenario: &Value, diagnosis: &Value) -> Option<String> {
+    let services = diagnosis["services"].as_array().into_iter().flatten();
+    let found: Vec<_> = services.flat_map(|service| all_roots(service)).collect();
+    let expected = scenario["expect"]["root"].as_str();
+    if found.first().copied() == expected {
+        return None;
+    }
+    Some(format!("the output alone tells {}, not {}", list(&found), expected.unwrap_or(NONE)))
+}
+
+/// Compares the scenario with the diagnosis of its service.
+fn service(scenario: &Value, diagnosis: &Value) -> Judgement {
     let expect = &scenario["expect"];
     let service = expect["service"].as_str().unwrap_or("backend");
     let found = of_service(diagnosis, service);
@@ -147,10 +209,10 @@ mod tests {
         let scenario = json!({ "expect": {
             "root": "a", "symptoms": ["restart_loop"], "decoys": ["b"], "limit": "table_setup",
         }});
-        let judgement = judge(&scenario, &diagnosis(roots, "failing"));
+        let judgement = service(&scenario, &diagnosis(roots, "failing"));
         assert_eq!(judgement.misses, Vec::<String>::new());
         assert_eq!(judgement.roots, [("a".to_owned(), "a".to_owned())]);
-        let healthy = judge(&json!({ "expect": {} }), &diagnosis(json!([]), "healthy"));
+        let healthy = service(&json!({ "expect": {} }), &diagnosis(json!([]), "healthy"));
         assert!(healthy.misses.is_empty());
     }
 
@@ -161,9 +223,9 @@ mod tests {
             "root": "a", "also": ["c"], "masked": ["d"], "symptoms": ["e"], "decoys": ["b"],
             "limit": "initialization", "elsewhere": { "auth": "f" },
         }});
-        let judgement = judge(&scenario, &diagnosis(roots, "failing"));
+        let judgement = service(&scenario, &diagnosis(roots, "failing"));
         assert_eq!(judgement.misses.len(), 7, "{:#?}", judgement.misses);
-        let absent = judge(&json!({ "expect": {} }), &json!({ "services": [] }));
+        let absent = service(&json!({ "expect": {} }), &json!({ "services": [] }));
         assert_eq!(absent.misses.len(), 1, "a service that is not in the diagnosis is not healthy");
     }
 }

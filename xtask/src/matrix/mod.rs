@@ -1,18 +1,20 @@
 //! `cargo xtask matrix`: every scenario of the lab, against what the diagnosis says about it.
 
+mod container;
 mod judge;
 mod play;
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context as _, Result, bail};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::Value;
 
-use crate::shell;
+use crate::{fastapi, shell};
 use judge::Judgement;
 
 /// Play every scenario of the lab and compare the diagnosis with what is true
@@ -25,6 +27,7 @@ use judge::Judgement;
 #[command(after_help = "\
 Examples:
   cargo xtask matrix
+  cargo xtask matrix --application fastapi
   cargo xtask matrix --scenarios phase3-timeout two-roots --seeds 3
 
 Exit codes: 0 every cell right, 1 a miss")]
@@ -32,6 +35,10 @@ pub(crate) struct Matrix {
     /// Only these scenarios
     #[arg(long, num_args = 1.., value_name = "NAME")]
     scenarios: Vec<String>,
+    /// The backend: the lab's own, or apps/fastapi under gunicorn and under bare uvicorn, of which
+    /// the start-ups are compared, their exit codes, and what it writes without a platform
+    #[arg(long, value_enum, default_value_t = Application::Lab)]
+    application: Application,
     /// How many seeds of each
     #[arg(long, default_value_t = 1, value_name = "N")]
     seeds: u64,
@@ -43,8 +50,29 @@ pub(crate) struct Matrix {
     time_scale: u32,
     /// Where logs, runs and diagnoses of all cells are left
     #[arg(long, value_name = "DIR")]
-    keep: Option<std::path::PathBuf>,
+    keep: Option<PathBuf>,
 }
+
+/// Who is the lab's backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Application {
+    Lab,
+    Fastapi,
+}
+
+/// The scenarios that are about a start-up, as a real application can have it.
+const START_UP: [&str; 7] = [
+    "healthy",
+    "phase3-timeout",
+    "table-setup-limit",
+    "code-defect-import",
+    "code-defect-phase5",
+    "wrong-secret",
+    "swallowed-startup-failure",
+];
+
+/// The largest time scale for a backend that an interpreter runs.
+const INTERPRETED: u32 = 8;
 
 /// A scenario with a seed of its own.
 #[derive(Debug)]
@@ -52,12 +80,39 @@ struct Cell {
     name: String,
     seed: u64,
     scenario: Value,
+    /// The program that is the backend, where it is not the lab's own.
+    backend: Option<PathBuf>,
+}
+
+impl Cell {
+    /// An interpreter starts as slowly at every time scale: where no limit has to fire, the lab's may
+    /// leave it the time.
+    fn time_scale(&self, asked: u32) -> u32 {
+        let waits = self.scenario["expect"]["limit"].is_string();
+        if self.backend.is_some() && !waits { asked.min(INTERPRETED) } else { asked }
+    }
+
+    fn label(&self) -> String {
+        match self.backend.as_deref().and_then(Path::file_name) {
+            Some(server) => format!("{}.{}", self.name, server.to_string_lossy()),
+            None => self.name.clone(),
+        }
+    }
 }
 
 impl Matrix {
     pub(crate) fn run(self) -> Result<ExitCode> {
         let binary = shell::build_shakedown(&[])?;
-        let cells = self.cells(&binary)?;
+        let backends = match self.application {
+            Application::Lab => vec![None],
+            Application::Fastapi => match fastapi::prepare()? {
+                Ok(folder) => {
+                    fastapi::SERVERS.iter().map(|server| Some(folder.join(server))).collect()
+                }
+                Err(missing) => bail!("apps/fastapi cannot be run here: {missing}"),
+            },
+        };
+        let cells = self.cells(&binary, &backends)?;
         let folder = tempfile::tempdir().context("cannot make a folder")?;
         let folder = self.keep.as_deref().unwrap_or(folder.path());
         let next = AtomicUsize::new(0);
@@ -66,14 +121,15 @@ impl Matrix {
             for _ in 0..self.jobs.clamp(1, cells.len().max(1)) {
                 scope.spawn(|| {
                     while let Some(cell) = cells.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let dir = folder.join(format!("{}-{}", cell.name, cell.seed));
-                        let played = play::play(&binary, cell, self.time_scale, &dir);
+                        let dir = folder.join(format!("{}-{}", cell.label(), cell.seed));
+                        let played =
+                            play::play(&binary, cell, cell.time_scale(self.time_scale), &dir);
                         let judgement = match &played {
-                            Ok(played) => judge::judge(&cell.scenario, &played.diagnosis),
+                            Ok(played) => judge::judge(cell, played),
                             Err(error) => Judgement::broken(&cell.scenario, format!("{error:#}")),
                         };
                         let seconds = played.map_or(0.0, |played| played.seconds);
-                        println!("{}", judgement.line(&cell.name, cell.seed, seconds));
+                        println!("{}", judgement.line(&cell.label(), cell.seed, seconds));
                         if let Ok(mut judged) = judged.lock() {
                             judged.push(judgement);
                         }
@@ -88,7 +144,7 @@ impl Matrix {
         Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
-    fn cells(&self, binary: &std::path::Path) -> Result<Vec<Cell>> {
+    fn cells(&self, binary: &Path, backends: &[Option<PathBuf>]) -> Result<Vec<Cell>> {
         let mut command = Command::new(binary);
         let text = shell::output(command.args(["lab", "scenarios", "--json"]))?;
         let listed: Value = serde_json::from_str(&text).context("the list of scenarios")?;
@@ -102,12 +158,18 @@ impl Matrix {
         let mut cells = Vec::new();
         for scenario in all {
             let name = name(&scenario);
-            if !self.scenarios.is_empty() && !self.scenarios.contains(&name) {
+            let start_up = START_UP.contains(&name.as_str());
+            if !self.scenarios.is_empty() && !self.scenarios.contains(&name)
+                || self.application == Application::Fastapi && !start_up
+            {
                 continue;
             }
             let first = scenario["seed"].as_u64().unwrap_or_default();
             for seed in first..first + self.seeds {
-                cells.push(Cell { name: name.clone(), seed, scenario: scenario.clone() });
+                for backend in backends.iter().cloned() {
+                    let (name, scenario) = (name.clone(), scenario.clone());
+                    cells.push(Cell { name, seed, scenario, backend });
+                }
             }
         }
         Ok(cells)

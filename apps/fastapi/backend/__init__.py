@@ -1,0 +1,1 @@
+"""A FastAPI application that starts in seven phases, as the observed one does."""
