@@ -36,7 +36,7 @@ fn main() -> Result<()> {
         ["pg-serve"] => serve::postgres(),
         ["pg-connect", port, database, user, password, count, at_once] => {
             let target = pg_connect::target(number(port)?, database, user, password);
-            pg_connect::run(&target, number(count)?, number(at_once)?)
+            pg_connect::run(target, number(count)?, number(at_once)?)
         }
         ["http-serve", dir] => serve::http(dir.as_ref()),
         ["http-probe", url, ca, count] => http_probe::run(url, ca, number(count)?),
