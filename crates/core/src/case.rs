@@ -72,15 +72,13 @@ impl Hit<'_> {
         self.quiet() || self.fact.get("after_start") == "tolerated"
     }
 
-    /// How much of it counts where what followed is not held: an error did harm, a warning may have
-    /// done none, and so may a complaint about a setting that no logger calls an error.
+    /// How much of it counts where what followed is not held: a warning may have done no harm, and a
+    /// complaint about a setting that no logger calls an error may have done none.
     fn unheard(&self) -> f64 {
-        let error =
-            matches!(self.fact.get("severity"), "ERROR" | "CRITICAL" | "ALERT" | "EMERGENCY");
+        let unlevelled = self.fact.get("severity") == "DEFAULT";
         match () {
-            () if error => 0.8,
-            () if self.quiet() => 0.6,
-            () if self.harmless() => 0.7,
+            () if self.quiet() => 0.0,
+            () if unlevelled && self.harmless() => 0.7,
             () => 0.8,
         }
     }

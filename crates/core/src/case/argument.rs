@@ -25,7 +25,9 @@ impl<'e> Case<'e> {
                 Effect::Before(index) if attempts.contains(index) => (0.8, "death"),
                 Effect::Requests => (0.9, "requests"),
                 Effect::Itself => (1.0, "itself"),
-                Effect::Unknown if hit.weight >= DECISIVE => (hit.unheard(), "unknown"),
+                Effect::Unknown if hit.weight >= DECISIVE && hit.unheard() > 0.0 => {
+                    (hit.unheard(), "unknown")
+                }
                 _ => continue,
             };
             effects.insert(name);

@@ -128,6 +128,7 @@ const SIGNALS: &[LogSignal] = &[
     refused("cloudsql.no-socket", &[".s.PGSQL.5432"], 0.85).with(&["No such file or directory"]),
     refused("cloudsql.no-socket-errno", &["[Errno 2] No such file or directory", "connect ENOENT /cloudsql/"], 0.7).with(&["/cloudsql/"]),
     refused("cloudsql.no-host", &["could not translate host name", "getaddrinfo ENOTFOUND", "failed to lookup address information"], 0.75),
+    refused("cloudsql.gaierror", &["[Errno -2] Name or service not known", "[Errno -5] No address associated with hostname"], 0.75).capture(r"(?i)(?P<about>asyncpg|psycopg|postgres|database|sqlalchemy)"),
     refused("cloudsql.iam", &["ensure that the account has access to", "cloudsql.instances.connect", "NOT_AUTHORIZED"], 0.9).any_level().attributes(WHY),
     refused("cloudsql.iam-403", &["googleapi: Error 403", "accessNotConfigured"], 0.9).with(&["loud"]).any_level().attributes(WHY),
     refused("cloudsql.no-ip", &["instance does not have IP of type", "config error: "], 0.85).with(&["connection name"]).any_level().attributes(WHY),

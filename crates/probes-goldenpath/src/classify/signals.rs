@@ -12,6 +12,9 @@ const AUTH: &str = "auth_failure";
 /// What works on after such a line took no harm: tokens of strangers are refused all day.
 const HARMLESS: &[(&str, &str)] = &[("after_start", "tolerated")];
 
+/// The same below ERROR: services that may not talk to each other are no strangers.
+const BELOW_ERROR: &[(&str, &str)] = &[("after_start", "below-error")];
+
 /// The log signals of this crate.
 pub const TABLE: SignalTable = SignalTable { name: "goldenpath", signals: SIGNALS };
 
@@ -23,7 +26,7 @@ const SIGNALS: &[LogSignal] = &[
     LogSignal::new("goldenpath.signature", SIGNATURE, &["Signature verification failed", "InvalidSignatureError", "invalid signature", "signature is invalid", "JWSSignatureVerificationFailed", "SignatureDoesNotMatch", "Invalid token signature"]).speaks(CONFIGURATION, 0.7).attributes(HARMLESS),
     LogSignal::new("goldenpath.audience", SIGNATURE, &["Invalid audience", "InvalidAudienceError", "Invalid JWT audience", "Invalid JWT=REDACTED audience", "Audience doesn't match", "InvalidIssuerError", "Invalid issuer"]).speaks(CONFIGURATION, 0.7).attributes(HARMLESS),
     LogSignal::new("goldenpath.key-id", SIGNATURE, &["Unable to find a signing key that matches", "unable to find matching key", "No matching signing key"]).speaks(CONFIGURATION, 0.75).attributes(HARMLESS),
-    LogSignal::new("goldenpath.service-secret", SIGNATURE, &["Service secret mismatch", "Invalid service secret", "service authentication failed", "Service authentication failed"]).speaks(CONFIGURATION, 0.7).attributes(HARMLESS),
+    LogSignal::new("goldenpath.service-secret", SIGNATURE, &["Service secret mismatch", "Invalid service secret", "service authentication failed", "Service authentication failed"]).speaks(CONFIGURATION, 0.75).attributes(BELOW_ERROR),
     LogSignal::new("goldenpath.service-id", SIGNATURE, &["Service ID mismatch"]).speaks(CONFIGURATION, 0.55).attributes(HARMLESS),
     LogSignal::new("goldenpath.invalid-token", REFUSED, &["Invalid JWT", "rejected in staging: Invalid", "Token validation failed", "Invalid token", "InvalidTokenError", "DecodeError: Not enough segments"]).speaks(AUTH, 0.55).attributes(HARMLESS),
     LogSignal::new("goldenpath.expired", REFUSED, &["Signature has expired", "ExpiredSignatureError", "Token has expired", "token is expired"]).speaks(AUTH, 0.4).attributes(HARMLESS),

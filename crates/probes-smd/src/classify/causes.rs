@@ -91,8 +91,9 @@ fn dependency(case: &Case<'_>) -> Option<Claim> {
 
 fn memory(case: &Case<'_>) -> Option<Claim> {
     // "Perhaps out of memory?" is gunicorn's guess about any SIGKILL, its own after a timeout too.
-    let guessed = case.of_kind(WORKER_TIMEOUT).next().is_some();
-    let argument = case.argue(&OUT_OF_MEMORY, |hit| !guessed || hit.signal != "smd.sigkill")?;
+    let unanswered = case.of_kind(WORKER_TIMEOUT).next().is_some();
+    let only_killed = |hit: &Hit<'_>| ["smd.sigkill", "smd.signal-9"].contains(&hit.signal);
+    let argument = case.argue(&OUT_OF_MEMORY, |hit| !(unanswered && only_killed(hit)))?;
     let figures = case.of_kind(MEMORY).find_map(|hit| {
         let (limit, used) = (hit.fact.get("limit"), hit.fact.get("used"));
         (!limit.is_empty()).then(|| format!(" (limit {limit}, used {used})"))

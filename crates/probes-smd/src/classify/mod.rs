@@ -34,7 +34,7 @@ kinds! {
     EXIT_META, signals::EXIT, "the platform's word about an exit";
     GOES_ON_META, shakedown_core::case::GOES_ON, "the application says that it goes on without something";
     PHASE_WORDS_META, signals::PHASE_WORDS, "the application's error message about its database phase";
-    WORKER_TIMEOUT_META, signals::WORKER_TIMEOUT, "gunicorn kills a worker that does not answer";
+    WORKER_TIMEOUT_META, signals::WORKER_TIMEOUT, "gunicorn or the platform kills a process that does not answer";
     INSTANCE_META, signals::INSTANCE, "the platform could not start or reach an instance";
 }
 

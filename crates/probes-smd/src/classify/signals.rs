@@ -19,7 +19,7 @@ pub(crate) const LIFESPAN: &str = "app.lifespan";
 pub(crate) const EXIT: &str = "app.exit";
 /// The application's error message about its database phase.
 pub(crate) const PHASE_WORDS: &str = "app.database-phase-timeout";
-/// gunicorn kills a worker that does not answer, and then guesses at memory.
+/// gunicorn or the platform kills a process that does not answer; gunicorn then guesses at memory.
 pub(crate) const WORKER_TIMEOUT: &str = "app.worker-timeout";
 /// The platform could not start or reach an instance.
 pub(crate) const INSTANCE: &str = "app.instance";
@@ -72,6 +72,8 @@ const SIGNALS: &[LogSignal] = &[
     code("smd.schema", &["UndefinedTableError", "UndefinedColumnError", "(psycopg2.errors.UndefinedTable)", "(psycopg2.errors.UndefinedColumn)", "ERROR:  relation \"", "ERROR: relation \"", "ERROR:  column \""], 0.75),
     code("smd.migration", &["Can't locate revision identified by", "Multiple head revisions are present", "(psycopg2.errors.DuplicateTable)", "(psycopg2.errors.DuplicateColumn)", "DuplicateTableError", "DuplicateColumnError"], 0.8),
     code("smd.promise", &["ResponseValidationError", "PydanticImportError", "PydanticUserError", "PydanticUndefinedAnnotation"], 0.8),
+    code("smd.key", &["KeyError: '"], 0.65).capture(r"KeyError: '(?P<key>[a-z_][A-Za-z0-9_]*)'"),
+    code("smd.error-class", &["TypeError: ", "AttributeError: ", "IndexError: ", "ZeroDivisionError: ", "NotImplementedError"], 0.7).unless(&["fetch failed"]),
     code("smd.asgi", &["Error loading ASGI app.", "Failed to find attribute '", "App failed to load."], 0.8),
     // --- Node, Go, Java, Rust --------------------------------------------------------------------
     code("smd.node-module", &["Cannot find module '", "ERR_MODULE_NOT_FOUND"], 0.9),
@@ -114,6 +116,7 @@ const SIGNALS: &[LogSignal] = &[
     LogSignal::new("smd.goes-on", GOES_ON, &["raceful degradation", "racefully degrad", "ontinuing without", "ontinuing anyway", "but not required", "is optional", "(optional", "non-critical", "using in-memory", "falling back to", "Using MOCK client", "skipped in staging", "optional service"]).any_level(),
     LogSignal::new("smd.database-phase-words", PHASE_WORDS, &["Database initialization timeout after", "database initialization timed out after"]).any_level(),
     LogSignal::new("smd.worker-timeout", WORKER_TIMEOUT, &["WORKER TIMEOUT (pid:"]).any_level(),
+    LogSignal::new("smd.liveness", WORKER_TIMEOUT, &["LIVENESS HTTP probe failed", "LIVENESS TCP probe failed", "LIVENESS GRPC probe failed"]).from(Emitter::Any).any_level(),
     // --- a failed start-up, without a cause -------------------------------------------------------
     LogSignal::new("smd.exception", EXCEPTION, &["Traceback (most recent call last)", "CRITICAL STARTUP FAILURE: "]).speaks(CODE, 0.3).unless(&["TimeoutError", "OperationalError", "CancelledError", "timeout", "ConnectionRefused", "KeyboardInterrupt", "SystemExit", "HaltServer", "Database", "database"]).attributes(HARMLESS),
     LogSignal::new("smd.lifespan-failed", LIFESPAN, &["Application startup failed. Exiting.", "Startup failed in lifespan manager", "ERROR:    Application startup failed"]).any_level(),

@@ -1,5 +1,7 @@
 //! Whether the connector was full: from figures, never from a word.
 
+use std::net::Ipv4Addr;
+
 use shakedown_core::case::Argument;
 use shakedown_core::classify::{Claim, ClaimStatus, Claimed};
 use shakedown_core::evidence::Body;
@@ -114,6 +116,20 @@ pub(super) fn recovered(case: &Case<'_>) -> Option<Claim> {
     Some(claim)
 }
 
+/// The public address that was dialled while only private ranges go through the connector.
+fn past_the_connector<'e>(case: &Case<'e>) -> Option<&'e str> {
+    let public = |target: &str| {
+        let address = target.rsplit_once(':').map_or(target, |(address, _)| address);
+        address.parse::<Ipv4Addr>().is_ok_and(|ip| {
+            let shared = ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64;
+            !(ip.is_private() || ip.is_loopback() || ip.is_link_local() || shared)
+        })
+    };
+    let only_private = super::egress_setting(case)?.contains("private");
+    let mut targets = case.hits.iter().map(|hit| hit.fact.get("target"));
+    targets.find(|target| only_private && public(target))
+}
+
 /// What an operator would think of, and what is wrong with it: the word alone, the platform's notice
 /// about instances of the service, a database behind a connector that nobody measured.
 pub(super) fn refuted(
@@ -138,6 +154,11 @@ pub(super) fn refuted(
         why.push(
             "\"no existing capacity\" is Cloud Run starting another instance of the service, not the connector".to_owned(),
         );
+    }
+    if let Some(target) = past_the_connector(case) {
+        why.push(format!(
+            "the dial that failed goes to {target}, a public address: with private-ranges-only egress that way does not cross the connector"
+        ));
     }
     why.push(
         "no throughput, processor, instance count or queueing of the connector is held".to_owned(),

@@ -16,7 +16,7 @@ use shakedown_core::id::{Cause, ObservationKind};
 use shakedown_core::{AttemptEnd, Case, Evidence, Observation};
 
 use crate::causes::{VPC_CONNECTOR_CAPACITY, VPC_EGRESS};
-use signals::CAPACITY_WORD;
+use signals::{CAPACITY_WORD, NO_CONNECTOR};
 
 const CONFIGURATION_ERROR: Cause = Cause::new("configuration_error");
 const UNREACHABLE: Cause = Cause::new("cloud_sql_unreachable");
@@ -28,8 +28,15 @@ pub const CAPACITY_WORD_META: ObservationMeta = ObservationMeta {
     kind: ObservationKind::new(CAPACITY_WORD),
     summary: "a line that has the word capacity and states no figure",
 };
+/// What the platform says of a connector that is not there.
+pub const NO_CONNECTOR_META: ObservationMeta = ObservationMeta {
+    kind: ObservationKind::new(NO_CONNECTOR),
+    summary: "the connector that a revision names does not exist or may not be used",
+};
 #[cfg(feature = "register")]
 shakedown_core::register_observation!(CAPACITY_WORD_META);
+#[cfg(feature = "register")]
+shakedown_core::register_observation!(NO_CONNECTOR_META);
 #[cfg(feature = "register")]
 shakedown_core::register_signal!(SIGNALS);
 
@@ -93,6 +100,11 @@ struct EgressSetting<'e> {
     changed_from: &'e str,
     /// Whether the change was of nothing else.
     alone: bool,
+}
+
+/// The last egress setting that is held.
+pub(super) fn egress_setting<'e>(case: &Case<'e>) -> Option<&'e str> {
+    egress_settings(case).last().map(|setting| setting.value)
 }
 
 fn egress_settings<'e>(case: &Case<'e>) -> Vec<EgressSetting<'e>> {
