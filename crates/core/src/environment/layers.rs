@@ -178,14 +178,15 @@ impl Loader {
 
     fn put(&mut self, key: &str, value: Value, origin: &str) {
         let mut table = &mut self.merged;
-        let mut parts = key.split('.').peekable();
+        let path = parts(key);
+        let mut parts = path.iter().peekable();
         while let Some(part) = parts.next() {
             if parts.peek().is_none() {
-                table.insert(part.to_owned(), value);
-                self.origins.insert(key.to_owned(), origin.to_owned());
+                table.insert(part.clone(), value);
+                self.origins.insert(path.join("."), origin.to_owned());
                 return;
             }
-            let next = table.entry(part).or_insert_with(|| Value::Table(Table::new()));
+            let next = table.entry(part.clone()).or_insert_with(|| Value::Table(Table::new()));
             match next {
                 Value::Table(inner) => table = inner,
                 _ => return self.error(origin, key, format!("`{part}` is a value, not a table")),
@@ -264,7 +265,7 @@ impl Loader {
                            credentials.NAME.env or credentials.NAME.file";
             return self.error("--set", key, message);
         }
-        if key.is_empty() || key.split('.').any(str::is_empty) {
+        if parts(key).iter().any(String::is_empty) {
             return self.error("--set", key, "expected a key path such as database.port");
         }
         let value = format!("v = {raw}")
@@ -528,6 +529,25 @@ fn line_of(text: &str, span: &Range<usize>) -> usize {
 }
 
 /// Where every key of a TOML text stands.
+/// The parts of a dotted key, as TOML has it: `probes."vpc.throughput".transfer_bytes` has three.
+fn parts(key: &str) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    let mut quoted = None;
+    for c in key.chars() {
+        match (c, quoted) {
+            ('"' | '\'', None) => quoted = Some(c),
+            (_, Some(quote)) if c == quote => quoted = None,
+            ('.', None) => parts.push(String::new()),
+            _ => {
+                if let Some(part) = parts.last_mut() {
+                    part.push(c);
+                }
+            }
+        }
+    }
+    parts
+}
+
 fn spans(text: &str) -> Vec<(String, Range<usize>)> {
     fn walk(table: &toml::de::DeTable<'_>, prefix: &str, spans: &mut Vec<(String, Range<usize>)>) {
         for (key, value) in table {

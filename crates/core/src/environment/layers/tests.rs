@@ -47,6 +47,20 @@ fn a_text_that_is_not_toml_is_located() {
 }
 
 #[test]
+fn a_quoted_part_of_a_key_keeps_its_dots() {
+    fn check(user: Table, _: TimeScale) -> (Table, Vec<(String, String)>) {
+        (user, Vec::new())
+    }
+    let mut source = source(STAGING);
+    source.overrides = vec!["probes.\"vpc.throughput\".transfer_bytes=65536".into()];
+    let items = [(("probes", "vpc.throughput"), check as CheckTable)].into();
+    let loaded = load(&source, &Owners { items, ..Owners::default() }).expect("valid");
+    let set = &loaded.environment.resolved["probes"]["vpc.throughput"]["transfer_bytes"];
+    assert_eq!(set.as_integer(), Some(65_536));
+    assert_eq!(loaded.notes, Vec::<String>::new());
+}
+
+#[test]
 fn variables_win_over_files_and_overrides_over_both() {
     let mut source = source(STAGING);
     source.variables =
