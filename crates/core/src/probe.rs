@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::budget::BudgetError;
+use crate::budget::{BudgetError, Draw};
 use crate::context::{Interrupted, ProbeCtx};
 use crate::meta::ProbeMeta;
 use crate::outcome::Outcome;
@@ -15,7 +15,7 @@ use crate::outcome::Outcome;
 /// One question about the target, asked once per run.
 ///
 /// What the caller promises: `run` is polled on a tokio runtime with time and I/O enabled; the whole
-/// of `meta().draws` has been set aside for it; nothing else runs the same probe value at the same
+/// of `draws()` has been set aside for it; nothing else runs the same probe value at the same
 /// time.
 ///
 /// What you must do: take every connection through a lease of `ctx`; register the undo of whatever
@@ -34,6 +34,12 @@ use crate::outcome::Outcome;
 pub trait Probe: Send + Sync + Debug + 'static {
     /// The static description. Always the same value.
     fn meta(&self) -> &'static ProbeMeta;
+
+    /// What this probe draws as it is configured: what the plan shows and the run sets aside.
+    /// `meta().draws`, unless its configuration asks for more or less.
+    fn draws(&self) -> Vec<Draw> {
+        self.meta().draws.to_vec()
+    }
 
     /// Asks the question.
     ///

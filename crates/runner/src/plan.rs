@@ -124,8 +124,16 @@ pub fn plan(
         monitors.map(|e| parts(e.meta.id, e.meta.summary, e.meta.draws)).collect();
     let budget = environment.safety.budget().usage();
     let left = left_for_probes(&budget, &safety_checks, &monitors);
-    let probes: Vec<_> =
-        metas.iter().map(|meta| planned(meta, environment, &left, options.repeat.max(1))).collect();
+    let draws = |meta: &ProbeMeta| {
+        let entry = selected.iter().find(|entry| entry.meta.id == meta.id);
+        // A configuration that does not fit is the run's to report.
+        let probe = entry.and_then(|entry| (entry.build)(environment).ok());
+        probe.map_or_else(|| meta.draws.to_vec(), |probe| probe.draws())
+    };
+    let probes: Vec<_> = metas
+        .iter()
+        .map(|meta| planned(meta, draws(meta), environment, &left, options.repeat.max(1)))
+        .collect();
     let limits = Limits::new(environment, options.ceiling.as_ref());
     limits.check(&probes)?;
     let mut notes = options.notes;
@@ -162,6 +170,7 @@ pub fn plan(
 
 fn planned(
     meta: &ProbeMeta,
+    draws: Vec<Draw>,
     environment: &Environment,
     left: &BTreeMap<ResourceKind, u32>,
     repeat: u32,
@@ -174,13 +183,13 @@ fn planned(
         summary: meta.summary.to_owned(),
         phase: meta.phase,
         category: meta.category,
-        draws: meta.draws.to_vec(),
         needs: words(meta.needs),
         provides: words(meta.provides),
         expected_ms: millis(scale.duration(meta.expected)),
         timeout_ms: millis(scale.limit(meta.timeout)),
         repeat,
-        not_runnable: too_much(meta.draws, left),
+        not_runnable: too_much(&draws, left),
+        draws,
     }
 }
 
