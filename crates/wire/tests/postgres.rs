@@ -225,9 +225,12 @@ async fn a_session_that_the_server_ends_says_so() {
 async fn answers_are_capped_and_streams_are_not_kept() {
     let (_, ctx, target) = setup(false).await;
     let mut connection = connect(&ctx, &target).await;
-    let (step, bytes) = connection.stream_bytes(statements::THROUGHPUT, 200, 64 << 20).await;
-    let bytes = bytes.unwrap();
+    let (step, read) = connection.stream_bytes(statements::THROUGHPUT, 200, 64 << 20).await;
+    let pg::Streamed { bytes, arrivals } = read.unwrap();
     assert!(bytes > 200 * 65_536 && bytes < 201 * 65_536, "{bytes}");
+    assert_eq!(arrivals.len(), 200, "one stamp per row");
+    assert!(arrivals.is_sorted_by_key(|arrival| (arrival.after, arrival.bytes)));
+    assert!(arrivals[0].bytes < bytes / 2 && arrivals[199].bytes <= bytes);
     assert!(step.is_ok());
     assert!(connection.bytes_read() > bytes);
     connection.query(statements::PING, &[]).await.unwrap();

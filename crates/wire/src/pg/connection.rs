@@ -33,6 +33,24 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 /// From this version on a server looks by itself whether its client is still there.
 const KNOWS_CHECK_INTERVAL: u32 = 140_000;
 
+/// What [`PgConnection::stream_bytes`] read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Streamed {
+    /// How many bytes in all, framing included.
+    pub bytes: u64,
+    /// One stamp per row, in time order.
+    pub arrivals: Vec<Arrival>,
+}
+
+/// How far a stream had come at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// Since the query was sent.
+    pub after: Duration,
+    /// Bytes read by then.
+    pub bytes: u64,
+}
+
 /// A session of ours with its lease.
 ///
 /// No task runs behind it: the socket is only read and written while one of its methods is awaited.
@@ -118,8 +136,8 @@ impl PgConnection {
     }
 
     /// Runs `statement` with `rows` as its one parameter, throws its rows away as they come, and
-    /// returns how many bytes the server sent for it, framing included. Keeps one read buffer at
-    /// a time.
+    /// returns how many bytes the server sent for it, framing included, and when. Keeps one read
+    /// buffer and a stamp per row.
     ///
     /// # Errors
     ///
@@ -133,11 +151,17 @@ impl PgConnection {
         statement: Statement,
         rows: i32,
         cap_bytes: u64,
-    ) -> (Step, Result<u64, Fault>) {
+    ) -> (Step, Result<Streamed, Fault>) {
         let (at, since) = (clock::wall(), clock::now());
         let before = self.bytes_read();
-        let result = self.run(statement, &[&rows], cap_bytes, drop).await;
-        let result = result.map(|()| self.bytes_read() - before);
+        let meter = self.meter.clone();
+        let mut arrivals = Vec::new();
+        let arrived = |_| {
+            let bytes = meter.seen().bytes - before;
+            arrivals.push(Arrival { after: since.elapsed(), bytes });
+        };
+        let result = self.run(statement, &[&rows], cap_bytes, arrived).await;
+        let result = result.map(|()| Streamed { bytes: self.bytes_read() - before, arrivals });
         (Step::ended("query", at, since, result.as_ref().err().cloned()), result)
     }
 

@@ -12,7 +12,7 @@ mod target;
 mod write;
 
 pub use connect::connect;
-pub use connection::{ANSWER_CAP_BYTES, PgConnection};
+pub use connection::{ANSWER_CAP_BYTES, Arrival, PgConnection, Streamed};
 pub use pool::{Pool, PoolFault, Pooled};
 pub use relay::{OUR_LIMIT, Relay, RelayReport, RelaySettings};
 pub use statements::Statement;
