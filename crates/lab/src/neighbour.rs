@@ -22,6 +22,9 @@ use crate::tasks::Tasks;
 pub(crate) const NEIGHBOUR_APPLICATION: &str = "shakedown-lab-neighbour";
 /// How soon a neighbour that lost its connection tries again.
 const AGAIN_AFTER: Duration = Duration::from_millis(200);
+/// How long one connect may take: TCP would send its packet again after 1 s, and a free place would
+/// stay free until then.
+const CONNECT_WITHIN: Duration = Duration::from_millis(250);
 /// How often a sending neighbour sends.
 const SEND_EVERY: Duration = Duration::from_millis(50);
 
@@ -70,7 +73,8 @@ pub(crate) async fn hold_connector(
 }
 
 async fn hold_one(connector: &Connector, bytes_per_second: f64) -> io::Result<()> {
-    let mut stream = connector.connect_neighbour().await?;
+    let connected = tokio::time::timeout(CONNECT_WITHIN, connector.connect_neighbour()).await;
+    let mut stream = connected.map_err(io::Error::from)??;
     let (mut reader, mut writer) = stream.split();
     let chunk = vec![0; (bytes_per_second * SEND_EVERY.as_secs_f64()).round() as usize];
     let send = async {

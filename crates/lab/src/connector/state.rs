@@ -109,8 +109,8 @@ impl Shared {
             random: SplitMix::new(options.seed),
         };
         Self {
-            // What a millisecond's sleep too much may cost, it may catch up.
-            bandwidth: Throttle::new(bandwidth, bandwidth * 0.02),
+            // What a busy machine's pause of a tenth of a second costs, it may catch up.
+            bandwidth: Throttle::new(bandwidth, bandwidth * 0.1),
             rate: Throttle::new(rate, rate.max(1.0)),
             changed: Notify::new(),
             to_server: AtomicU64::new(0),
