@@ -7,6 +7,7 @@
 
 mod bench;
 mod codegen;
+mod connector_truth;
 mod fastapi;
 mod kill_test;
 mod matrix;
@@ -27,6 +28,7 @@ enum Task {
     RunSuite(run_suite::RunSuite),
     Matrix(matrix::Matrix),
     Fastapi(fastapi::Fastapi),
+    ConnectorTruth(connector_truth::ConnectorTruth),
     Codegen(codegen::Codegen),
     Tidy(tidy::Tidy),
     NewProbe(new_probe::NewProbe),
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         Task::RunSuite(task) => task.run(),
         Task::Matrix(task) => task.run(),
         Task::Fastapi(task) => task.run(),
+        Task::ConnectorTruth(task) => task.run(),
         Task::Codegen(task) => done(task.run()),
         Task::Tidy(task) => done(task.run()),
         Task::NewProbe(task) => done(task.run()),

@@ -16,11 +16,17 @@
 //! `queueing_tolerance`, or TCP had to send a SYN again; or the far side answered and the database
 //! then failed. `pass`: neither. `skip (unavailable)`: no path from here crosses the connector.
 //!
-//! **Draws** three database connections; that is also the highest stage.
+//! **Finds limits** only where it is told to (`find_limits_up_to`, on a target whose budget was raised
+//! for it): connects are offered faster than they are answered, and their rate then is the path's;
+//! then sessions are held until the next one stays unanswered, and one is closed to see that it was
+//! for want of room. A limit that was reached says nothing about health and changes no verdict.
+//!
+//! **Draws** three database connections, that is also the highest stage; with `find_limits_up_to`
+//! as many as that and one.
 //!
 //! **Configuration**: `[probes."vpc.connector-capacity"]`, see [`ConnectorCapacityConfig`].
 //!
-//! **Cannot tell** where the connector's limits lie: with three connections it shows pressure that
+//! **Cannot tell**, with three connections, where the connector's limits lie: it shows pressure that
 //! is there now, never how far off 250 per instance are. The limits of `[vpc]` are printed as
 //! `not established (budget 3)` beside the arithmetic they would give. Nor can it tell the
 //! connector's queue from a firewall's or the instance's when everything is lost.
@@ -35,10 +41,11 @@ use shakedown_core::clock;
 use shakedown_core::id::resource;
 use shakedown_core::{
     Fault, Finding, Outcome, Probe, ProbeCtx, ProbeError, ProbeMeta, ProbeSpec, RunPhase, Setting,
-    Span, Step, async_trait,
+    Span, Step, Verdict, async_trait,
 };
 use shakedown_wire::pg;
 
+use super::limits::{self, Search};
 use super::stage::{Queueing, Stage, codes, queueing};
 use super::target::{self, DatabaseTarget};
 use crate::causes::VPC_CONNECTOR_CAPACITY;
@@ -85,6 +92,11 @@ pub struct ConnectorCapacityConfig {
     pub queueing_factor: f64,
     /// And above this. Default 500ms: half of what TCP waits before it sends a SYN again.
     pub queueing_tolerance: Span,
+    /// Look for the path's limits, with at most this many connections: for a target that can bear it
+    /// and a budget that was raised for it. Default 0: limits are not looked for.
+    pub find_limits_up_to: u32,
+    /// How long connects are offered to find the rate they are taken at. Default 20s.
+    pub rate_window: Span,
 }
 
 impl Default for ConnectorCapacityConfig {
@@ -97,6 +109,8 @@ impl Default for ConnectorCapacityConfig {
             ramp_limit: Span::secs(80),
             queueing_factor: 3.0,
             queueing_tolerance: Span::millis(500),
+            find_limits_up_to: 0,
+            rate_window: Span::secs(20),
         }
     }
 }
@@ -125,6 +139,12 @@ impl Probe for ConnectorCapacity {
         &META
     }
 
+    fn draws(&self) -> Vec<Draw> {
+        // One more than is held, for the connect that finds no room.
+        let most = DRAW.max(self.config.find_limits_up_to.saturating_add(1));
+        vec![Draw::between(resource::DATABASE_CONNECTION, 1, most)]
+    }
+
     async fn run(&self, ctx: &ProbeCtx) -> Result<Outcome, ProbeError> {
         let vpc: Vpc = ctx.section()?;
         let targets = match target::targets(ctx, &vpc, META.id)? {
@@ -141,9 +161,17 @@ impl Probe for ConnectorCapacity {
             0 => DRAW,
             drawn => drawn,
         };
-        let top = self.config.max_concurrency.get().min(drawn);
+        let top = self.config.max_concurrency.get().min(drawn).min(DRAW);
         let (stages, telling) = self.ramp(ctx, &target, top).await?;
-        Ok(outcome(&self.config, &vpc, &target.path, top, &stages).steps(telling))
+        let outcome = outcome(&self.config, &target.path, top, &stages).steps(telling);
+        let up_to = self.config.find_limits_up_to.min(drawn.saturating_sub(1));
+        // What is in trouble already is not loaded further.
+        if up_to == 0 || outcome.verdict == Verdict::Fail {
+            return Ok(outcome.find(not_established(&vpc, top)));
+        }
+        let search = Search { up_to, rate_window: self.config.rate_window.get() };
+        let found = limits::find(ctx, &target, search).await?;
+        Ok(limits::tell(outcome, &found).find(configured(&vpc)))
     }
 }
 
@@ -222,7 +250,6 @@ impl ConnectorCapacity {
 
 fn outcome(
     config: &ConnectorCapacityConfig,
-    vpc: &Vpc,
     path: &NetworkPath,
     top: u32,
     stages: &[Stage],
@@ -295,7 +322,7 @@ fn outcome(
         ))
     });
     outcome.findings.extend(headline);
-    outcome = outcome.find(path.finding()).find(not_established(vpc, top));
+    outcome = outcome.find(path.finding());
     for stage in stages {
         let answered = stage.answered_ms();
         for (name, share) in [("p50", 0.5), ("p95", 0.95), ("max", 1.0)] {
@@ -323,6 +350,15 @@ fn name_of(statistic: &str, offered: u32) -> String {
 
 /// The configured limits, none of which a ramp of `budget` connections can find.
 fn not_established(vpc: &Vpc, budget: u32) -> Finding {
+    Finding::new(format!(
+        "connections the connector carries and new ones a minute: not established (budget {budget}); \
+         {}",
+        configured(vpc).summary
+    ))
+}
+
+/// What the configuration says of the limits: printed, never compared.
+fn configured(vpc: &Vpc) -> Finding {
     fn said<T: std::fmt::Display>(setting: &Setting<T>) -> String {
         match &setting.assumed {
             Some(why) => format!("{} (assumed: {why})", setting.value),
@@ -332,10 +368,9 @@ fn not_established(vpc: &Vpc, budget: u32) -> Finding {
     let per_instance = u64::from(vpc.connections_per_instance.value);
     let total = |instances: &Setting<u32>| u64::from(instances.value) * per_instance;
     Finding::new(format!(
-        "connections the connector carries: not established (budget {budget}); the configuration \
-         would give {} x {per_instance} = {} with the fewest and {} x {per_instance} = {} with the \
-         most instances: connections per instance {}, instances at least {}, at most {}; \
-         connection rate: not established (budget {budget}), configured {}",
+        "the configuration would give {} x {per_instance} = {} connections with the fewest and {} x \
+         {per_instance} = {} with the most instances: connections per instance {}, instances at \
+         least {}, at most {}; connection rate {}",
         vpc.instances_min.value,
         total(&vpc.instances_min),
         vpc.instances_max.value,
@@ -349,7 +384,7 @@ fn not_established(vpc: &Vpc, budget: u32) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use shakedown_core::{Provenance, Tier, Vantage, Verdict};
+    use shakedown_core::{Provenance, Tier, Vantage};
 
     use super::*;
     use crate::path::{Dial, Way};
@@ -372,7 +407,7 @@ mod tests {
 
     fn judge(vantage: Vantage, stages: &[Stage]) -> Outcome {
         let top = stages.last().map_or(0, |stage| stage.offered);
-        outcome(&ConnectorCapacityConfig::default(), &Vpc::default(), &path(vantage), top, stages)
+        outcome(&ConnectorCapacityConfig::default(), &path(vantage), top, stages)
     }
 
     fn ok(ms: f64) -> (f64, Option<Fault>) {
@@ -458,8 +493,8 @@ mod tests {
     fn limits_are_never_established_and_never_measurements() {
         let (config, vpc) = (ConnectorCapacityConfig::default(), Vpc::default());
         let stages = [stage(3, &[ok(2.0)])];
-        let outcome = outcome(&config, &vpc, &path(Vantage::CloudRun), 3, &stages);
-        let limits = &outcome.findings.last().expect("has findings").summary;
+        let outcome = outcome(&config, &path(Vantage::CloudRun), 3, &stages);
+        let limits = &not_established(&vpc, 3).summary;
         assert!(limits.contains("not established (budget 3)"), "{limits}");
         assert!(limits.contains("2 x 250 = 500"), "{limits}");
         assert!(limits.contains("10 x 250 = 2500"), "{limits}");
@@ -472,10 +507,21 @@ mod tests {
     }
 
     #[test]
+    fn only_who_asks_for_limits_draws_more_than_three() {
+        let most = |up_to| {
+            let config = ConnectorCapacityConfig { find_limits_up_to: up_to, ..Default::default() };
+            let draws = ConnectorCapacity::from_config(config).draws();
+            (draws[0].least, draws[0].amount)
+        };
+        assert_eq!((most(0), most(40)), ((1, 3), (1, 41)));
+        assert_eq!(ConnectorCapacity::from_config(Default::default()).draws(), META.draws);
+    }
+
+    #[test]
     fn a_ramp_that_ran_out_of_time_says_so() {
-        let (config, vpc) = (ConnectorCapacityConfig::default(), Vpc::default());
+        let config = ConnectorCapacityConfig::default();
         let stages = [stage(1, &[ok(2.0)])];
-        let outcome = outcome(&config, &vpc, &path(Vantage::CloudRun), 3, &stages);
+        let outcome = outcome(&config, &path(Vantage::CloudRun), 3, &stages);
         assert_eq!(outcome.verdict, Verdict::Degraded);
         assert!(outcome.findings[0].summary.contains("1 of 3"), "{outcome:?}");
     }

@@ -3,6 +3,7 @@
 
 mod connector_capacity;
 mod direct_connectivity;
+mod limits;
 mod network_requirements;
 mod reading;
 mod scaling_delay;

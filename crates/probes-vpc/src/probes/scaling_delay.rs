@@ -5,17 +5,21 @@
 //!
 //! **Measures** single connects at a steady cadence, one after the other, on the way that crosses
 //! the connector, as `vpc.connector-capacity` does. A step is a connect that got no answer or took
-//! longer than `step_tolerance`; it is over when `steady_connects` in a row were quick again. The
-//! time from the beginning of the first bad connect to the moment one got through is reported as a
-//! range, because between two SYNs nobody can see when the path opened: TCP sends them after 1, 3,
-//! 7, 15 s, at every time scale, and a proxy's own dial shows nothing in between.
+//! longer than `step_tolerance`; it is over when `steady_connects` in a row were quick again. How
+//! long it lasted is reported as a range, because between two packets nobody can see whether the
+//! path is open: at least from the first that stayed unanswered to the last, at most from the answer
+//! before them to the answer after them; `recovery` is the middle of it. A direct connect is given up
+//! before TCP would send its packet again (1 s, at every time scale), so that a new one goes out every
+//! `cadence`; a proxy's own dial shows nothing in between.
 //!
-//! **Verdicts.** `skip (not exercised)`: the first `steady_connects` were quick, so there was no
-//! step to measure; the usual end, after a few seconds. `degraded`: a step came and went; its length
+//! **Verdicts.** `skip (not exercised)`: the first `steady_connects` were quick, and so were all up to
+//! `wait_for_step`, so there was no step to measure; the usual end, after a few seconds. `degraded`: a step came and went; its length
 //! is measured. `fail`: connects were not quick again when the window ended. `skip (unavailable)`:
 //! no path from here crosses the connector, or connects are refused at once, which is no pressure.
 //!
-//! **Draws** one database connection.
+//! **Draws** three database connections and uses one: a connect that stayed unanswered may have
+//! arrived, so that it counts for `safety.linger` on. With `connections` it may be more, where the
+//! budget was raised.
 //!
 //! **Configuration**: `[probes."vpc.scaling-delay"]`, see [`ScalingDelayConfig`].
 //!
@@ -28,14 +32,16 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use shakedown_core::budget::Draw;
-use shakedown_core::clock;
+use shakedown_core::clock::{self, Instant};
 use shakedown_core::id::resource;
 use shakedown_core::{
     Finding, Outcome, Probe, ProbeCtx, ProbeError, ProbeMeta, ProbeSpec, RunPhase, SkipReason,
     Span, Step, async_trait,
 };
-use shakedown_wire::pg;
+use shakedown_wire::net;
+use shakedown_wire::pg::{self, Endpoint};
 
+use super::limits::ONE_SYN;
 use super::step::{Watch, observation, watch};
 use super::target::{self, DatabaseTarget};
 use crate::causes::VPC_CONNECTOR_CAPACITY;
@@ -43,9 +49,11 @@ use crate::path::{NetworkPath, Way};
 use crate::section::Vpc;
 use crate::series::Attempt;
 
+const DRAW: u32 = 3;
+
 const META: ProbeMeta = ProbeMeta {
     markers: &["staging", "issue_1278", "capacity"],
-    draws: &[Draw::new(resource::DATABASE_CONNECTION, 1)],
+    draws: &[Draw::between(resource::DATABASE_CONNECTION, 1, DRAW)],
     expected: Duration::from_secs(10),
     timeout: Duration::from_secs(170),
     aliases: &[
@@ -66,12 +74,20 @@ pub struct ScalingDelayConfig {
     /// How long to watch at most. Default 120s: twice the strategy's longest scaling delay, which
     /// is itself undocumented.
     pub window: Span,
-    /// From the beginning of one connect to that of the next. Default 2s.
+    /// From the beginning of one connect to that of the next. Default 1s: as many as the strategy's
+    /// 60 a minute; a step's length is known to about this.
     pub cadence: Span,
+    /// How long to wait for a step, when the first connects are quick. Default 0s: not at all.
+    pub wait_for_step: Span,
     /// How many quick connects in a row mean that all is quiet. Default 5: our choice, no source.
     pub steady_connects: NonZeroU32,
-    /// How long one connect may take. Default 30s, the strategy's safety limit.
+    /// How long one connect through a proxy may take. Default 30s, the strategy's safety limit. A
+    /// direct one is given up before TCP sends its packet again.
     pub connect_timeout: Span,
+    /// How many connects may count at a time, those included that stayed unanswered less than
+    /// `safety.linger` ago. Default 3: what the strategy's budget leaves; then a step's length is
+    /// known to two seconds.
+    pub connections: NonZeroU32,
     /// A connect that takes longer is part of a step. Default 500ms: half of what TCP waits before
     /// it sends a SYN again.
     pub step_tolerance: Span,
@@ -81,9 +97,11 @@ impl Default for ScalingDelayConfig {
     fn default() -> Self {
         Self {
             window: Span::secs(120),
-            cadence: Span::secs(2),
+            cadence: Span::secs(1),
+            wait_for_step: Span::secs(0),
             steady_connects: NonZeroU32::new(5).expect("is 5"),
             connect_timeout: Span::secs(30),
+            connections: NonZeroU32::new(DRAW).expect("is 3"),
             step_tolerance: Span::millis(500),
         }
     }
@@ -111,6 +129,11 @@ shakedown_core::register_probe!(ScalingDelay);
 impl Probe for ScalingDelay {
     fn meta(&self) -> &'static ProbeMeta {
         &META
+    }
+
+    fn draws(&self) -> Vec<Draw> {
+        let most = self.config.connections.get();
+        vec![Draw::between(resource::DATABASE_CONNECTION, 1, most)]
     }
 
     async fn run(&self, ctx: &ProbeCtx) -> Result<Outcome, ProbeError> {
@@ -147,18 +170,21 @@ impl ScalingDelay {
     ) -> Result<(Vec<Attempt>, Vec<Step>), ProbeError> {
         let way = target.path.way;
         let window = self.config.window.get();
+        target.pg.connect_timeout = self.config.connect_timeout.get();
         let mut series: Vec<Attempt> = Vec::new();
         let mut telling: (f64, Vec<Step>) = (-1.0, Vec::new());
         let began = clock::now();
         loop {
-            let lease = ctx.lease(&resource::DATABASE_CONNECTION).await?;
             let at = clock::now();
-            target.pg.connect_timeout = self.config.connect_timeout.get();
-            let climb = pg::connect(ctx, lease, &target.pg).await.uninterrupted()?;
-            let at_ms = clock::millis(at.duration_since(began));
-            let attempt = Attempt::of(way, at_ms, &climb.steps);
-            if attempt.unanswered().is_some() {
-                target::observe_steps(ctx, &target::database(), &climb.steps);
+            let (steps, ended) = connect(ctx, target).await?;
+            // Without what it waited for the run's own rate.
+            let took: f64 = steps.iter().map(|step| step.elapsed_ms).sum();
+            let at_ms = clock::millis(ended.duration_since(began)) - took;
+            let attempt = Attempt::of(way, at_ms, &steps);
+            // The rest of a step is in its length.
+            let first = series.last().is_none_or(|before| before.unanswered().is_none());
+            if attempt.unanswered().is_some() && first {
+                target::observe_steps(ctx, &target::database(), &steps);
             }
             ctx.progress(match attempt.unanswered() {
                 None => format!("connect {}: {:.1} ms", series.len() + 1, attempt.ms),
@@ -167,14 +193,12 @@ impl ScalingDelay {
                 }
             });
             if attempt.ms > telling.0 {
-                telling = (attempt.ms, climb.steps);
+                telling = (attempt.ms, steps);
             }
             series.push(attempt);
-            if let Ok(connection) = climb.result {
-                connection.close().await;
-            }
             let told = match self.read(way, &series) {
-                Watch::Steady | Watch::Refused | Watch::Recovered { .. } => true,
+                Watch::Steady => began.elapsed() >= self.config.wait_for_step.get(),
+                Watch::Refused | Watch::Recovered { .. } => true,
                 Watch::Undecided | Watch::Pressed { .. } => false,
             };
             if told || began.elapsed() >= window {
@@ -218,13 +242,14 @@ impl ScalingDelay {
                 .measure("pressed_at_least", so_far_ms / 1e3, "s")
             }
             Watch::Recovered { at_least_ms, at_most_ms, from_the_start } => {
+                let middle_ms = f64::midpoint(at_least_ms, at_most_ms);
                 let finding = Finding::new(format!(
-                    "connects were quick again after {:.1} to {:.1} s{}; between two attempts the \
-                     path's opening cannot be seen, so it is known to {:.1} s",
+                    "connects were quick again after {:.1} s{}; between two attempts the path's \
+                     opening cannot be seen, so it was {:.1} to {:.1} s",
+                    middle_ms / 1e3,
+                    since(from_the_start),
                     at_least_ms / 1e3,
                     at_most_ms / 1e3,
-                    since(from_the_start),
-                    (at_most_ms - at_least_ms) / 1e3
                 ))
                 .next(
                     "compare with the connector's instance count: it tells a scale-out from egress \
@@ -236,6 +261,7 @@ impl ScalingDelay {
                     false => finding,
                 };
                 Outcome::degraded(finding)
+                    .measure("recovery", middle_ms / 1e3, "s")
                     .measure("recovery_at_least", at_least_ms / 1e3, "s")
                     .measure("recovery_at_most", at_most_ms / 1e3, "s")
             }
@@ -254,6 +280,29 @@ impl ScalingDelay {
             )))
             .measure("connects", connects, "connections")
     }
+}
+
+/// Connects once and closes again. On a direct way TCP's own answer tells whether it is open: no
+/// login is made. The steps, and when they were over.
+async fn connect(
+    ctx: &ProbeCtx,
+    target: &DatabaseTarget,
+) -> Result<(Vec<Step>, Instant), ProbeError> {
+    let lease = ctx.lease(&resource::DATABASE_CONNECTION).await?;
+    if let Endpoint::Tcp { host, port } = &target.pg.endpoint {
+        let climb = net::tcp_within(ctx, lease, host, *port, ONE_SYN).await.uninterrupted()?;
+        let ended = clock::now();
+        if let Ok(peer) = climb.result {
+            peer.close().await;
+        }
+        return Ok((climb.steps, ended));
+    }
+    let climb = pg::connect(ctx, lease, &target.pg).await.uninterrupted()?;
+    let ended = clock::now();
+    if let Ok(connection) = climb.result {
+        connection.close().await;
+    }
+    Ok((climb.steps, ended))
 }
 
 fn since(from_the_start: bool) -> &'static str {
@@ -315,7 +364,12 @@ mod tests {
         let figures: Vec<_> = seen.measurements.iter().map(|m| (&*m.name, m.value)).collect();
         assert_eq!(
             figures,
-            [("recovery_at_least", 1.0), ("recovery_at_most", 3.0), ("connects", 5.0)]
+            [
+                ("recovery", 2.0),
+                ("recovery_at_least", 1.0),
+                ("recovery_at_most", 3.0),
+                ("connects", 5.0)
+            ]
         );
         assert_eq!(outcome(here, recovered(true)).findings[0].suggests, None);
         assert_eq!(outcome(Vantage::Unknown, recovered(false)).findings[0].suggests, None);

@@ -59,9 +59,6 @@ pub(crate) fn watch(way: Way, series: &[Attempt], steady: usize, tolerance_ms: f
     let Some(first_bad) = series.iter().position(bad) else {
         return if series.len() >= steady { Watch::Steady } else { Watch::Undecided };
     };
-    if first_bad >= steady {
-        return Watch::Steady;
-    }
     let began_ms = series[first_bad].at_ms;
     let from_the_start = first_bad == 0;
     // The end is the first run of `steady` quick connects after it.
@@ -81,9 +78,14 @@ pub(crate) fn watch(way: Way, series: &[Attempt], steady: usize, tolerance_ms: f
         None => last_bad.ended_ms(),
         Some(_) => series[end].ended_ms(),
     };
+    // The path was last known to carry when the connect before was answered.
+    let open_ms = match first_bad.checked_sub(1) {
+        Some(before) => series[before].ended_ms(),
+        None => began_ms,
+    };
     Watch::Recovered {
         at_least_ms: last_bad.last_known_bad_ms(way) - began_ms,
-        at_most_ms: carried_ms - began_ms,
+        at_most_ms: carried_ms - open_ms,
         from_the_start,
     }
 }
@@ -143,14 +145,24 @@ mod tests {
     }
 
     #[test]
-    fn a_step_is_timed_from_the_first_bad_connect_to_the_first_that_carried() {
+    fn a_step_after_a_long_quiet_counts_from_its_own_beginning() {
+        let mut connects = quick(0.0, 10);
+        connects.push((2000.0, 900.0, Some(TIMEOUT)));
+        connects.extend(quick(3000.0, 3));
+        let recovered =
+            Watch::Recovered { at_least_ms: 0.0, at_most_ms: 1200.0, from_the_start: false };
+        assert_eq!(seen(&connects), recovered);
+    }
+
+    #[test]
+    fn a_step_is_timed_from_the_last_answer_before_it_to_the_first_after_it() {
         // Quick, then one connect timed out after 3 s with SYNs at 0, 1 and 3 s, then quick.
         let mut connects = quick(0.0, 1);
         connects.push((200.0, 3000.0, Some(TIMEOUT)));
         assert_eq!(seen(&connects), Watch::Pressed { so_far_ms: 3000.0, from_the_start: false });
         connects.extend(quick(3400.0, 3));
         let recovered =
-            Watch::Recovered { at_least_ms: 3000.0, at_most_ms: 3201.0, from_the_start: false };
+            Watch::Recovered { at_least_ms: 3000.0, at_most_ms: 3400.0, from_the_start: false };
         assert_eq!(seen(&connects), recovered);
     }
 

@@ -4,8 +4,10 @@
 //! fast.
 //!
 //! **Measures** one read-only query that makes its rows out of nothing (64 KiB each), read to the
-//! end and thrown away: bytes as the server sent them, over the time from sending the query to its
-//! last byte. On the way that crosses the connector if one does, else on `[database]`.
+//! end and thrown away. `throughput`: bytes as the server sent them, over the time from sending the
+//! query to its last byte. `throughput_steady`: the median rate of twelve equal slices of the read
+//! after its first quarter, in which neither an allowance for bursts nor a pause of one of the two
+//! machines counts. On the way that crosses the connector if one does, else on `[database]`.
 //!
 //! **Verdicts.** `pass`: all bytes came. `fail`: the connection broke, stalled beyond
 //! `transfer_timeout`, or the login failed. There is no threshold: one connection's figure is a
@@ -17,8 +19,8 @@
 //! **Configuration**: `[probes."vpc.throughput"]`, see [`ThroughputConfig`].
 //!
 //! **Cannot tell** the connector's capacity: others use it at the same time, and one connection need
-//! not fill it. Nor a lasting rate: so short a read may live on an allowance for bursts. The
-//! configured throughput is printed beside the figure and never divided by.
+//! not fill it. Nor a lasting rate, where the whole read is short enough to live on an allowance for
+//! bursts. The configured throughput is printed beside the figure and never divided by.
 
 use std::time::Duration;
 
@@ -30,14 +32,18 @@ use shakedown_core::{
     Finding, Outcome, Probe, ProbeCtx, ProbeError, ProbeMeta, ProbeSpec, RunPhase, Setting, Span,
     Step, async_trait,
 };
-use shakedown_wire::pg::{self, statements};
+use shakedown_wire::pg::{self, Arrival, Streamed, statements};
 
 use super::target;
 use crate::path::NetworkPath;
 use crate::section::Vpc;
+use crate::series::percentile;
 
 /// What [`statements::THROUGHPUT`] makes each row of.
 const ROW_BYTES: u32 = 65_536;
+
+/// Into how many slices what follows the first quarter of a read is cut. Our choice.
+const SLICES: usize = 12;
 
 const META: ProbeMeta = ProbeMeta {
     markers: &["staging", "issue_1278", "capacity"],
@@ -158,8 +164,8 @@ impl Probe for Throughput {
         };
         target::observe_steps(ctx, &target::database(), &steps);
         let failed = steps.iter().find(|step| !step.is_ok()).cloned();
-        let read = read.and_then(|(step, bytes)| Some((bytes?, step.elapsed_ms)));
-        Ok(outcome(&vpc, &target.path, failed.as_ref(), read).steps(steps))
+        let read = read.and_then(|(step, read)| Some((read?, step.elapsed_ms)));
+        Ok(outcome(&vpc, &target.path, failed.as_ref(), read.as_ref()).steps(steps))
     }
 }
 
@@ -169,12 +175,30 @@ fn mbit_per_second(bytes: u64, elapsed_ms: f64) -> Option<f64> {
     (elapsed_ms > 0.0).then(|| bytes as f64 * 8.0 / 1e6 / (elapsed_ms / 1e3))
 }
 
-/// `read` is the bytes that came, and the milliseconds they took.
+/// The median rate of equal slices of a read, its first quarter left out; `None` where there are too
+/// few rows to cut, or too many came at once to be told apart.
+fn steady_mbit_per_second(arrivals: &[Arrival]) -> Option<f64> {
+    let after_the_first_quarter = arrivals.get(arrivals.len() / 4..)?;
+    let rows = after_the_first_quarter.len().saturating_sub(1) / SLICES;
+    if rows == 0 {
+        return None;
+    }
+    let slice = |n: usize| {
+        let (from, to) =
+            (after_the_first_quarter[n * rows], after_the_first_quarter[(n + 1) * rows]);
+        let elapsed_ms = clock::millis(to.after.saturating_sub(from.after));
+        mbit_per_second(to.bytes - from.bytes, elapsed_ms)
+    };
+    let rates: Option<Vec<f64>> = (0..SLICES).map(slice).collect();
+    percentile(&rates?, 0.5)
+}
+
+/// `read` is what came, and the milliseconds it took.
 fn outcome(
     vpc: &Vpc,
     path: &NetworkPath,
     failed: Option<&Step>,
-    read: Option<(u64, f64)>,
+    read: Option<&(Streamed, f64)>,
 ) -> Outcome {
     fn said(setting: &Setting<u32>) -> String {
         match &setting.assumed {
@@ -190,15 +214,18 @@ fn outcome(
         };
         outcome = outcome.failing(Finding::at(step, what).next("see vpc.direct-connectivity"));
     }
-    if let Some((bytes, elapsed_ms)) = read
-        && let Some(mbit) = mbit_per_second(bytes, elapsed_ms)
+    if let Some((Streamed { bytes, arrivals }, elapsed_ms)) = read
+        && let Some(mbit) = mbit_per_second(*bytes, *elapsed_ms)
     {
         #[expect(clippy::cast_precision_loss, reason = "at most 64 MiB")]
-        let count = bytes as f64;
+        let count = *bytes as f64;
+        let steady = steady_mbit_per_second(arrivals);
+        let steadily = steady.map(|steady| format!(" ({steady:.1} Mbit/s once it flowed)"));
         outcome = outcome
             .find(Finding::new(format!(
-                "{bytes} bytes in {elapsed_ms:.1} ms over one connection are {mbit:.1} Mbit/s: a \
-                 lower bound of what the path carried at that moment, not the connector's capacity"
+                "{bytes} bytes in {elapsed_ms:.1} ms over one connection are {mbit:.1} Mbit/s{}: a \
+                 lower bound of what the path carried at that moment, not the connector's capacity",
+                steadily.unwrap_or_default()
             )))
             .measure("throughput", mbit, "Mbit/s")
             .measure("transferred", count, "bytes")
@@ -207,6 +234,9 @@ fn outcome(
                 clock::millis(Duration::from_secs_f64(elapsed_ms / 1e3)),
                 "ms",
             );
+        if let Some(steady) = steady {
+            outcome = outcome.measure("throughput_steady", steady, "Mbit/s");
+        }
     }
     outcome.find(path.finding()).find(Finding::new(format!(
         "configured throughput, not compared: {} with the fewest instances, {} with the most",
@@ -227,7 +257,8 @@ mod tests {
         let vpc = Vpc::default();
         let (vantage, tier) = (Vantage::Laptop, Tier::Staging);
         let path = Dial { vantage, tier, host: "10.0.0.5", port: 5432, vpc: &vpc }.path();
-        outcome(&vpc, &path, failed, read)
+        let read = read.map(|(bytes, ms)| (Streamed { bytes, arrivals: Vec::new() }, ms));
+        outcome(&vpc, &path, failed, read.as_ref())
     }
 
     #[test]
@@ -253,6 +284,23 @@ mod tests {
         let text = format!("{:?}", outcome.findings);
         assert!(text.contains("lower bound"), "{text}");
         assert!(text.contains("200 Mbit/s (assumed: "), "{text}");
+    }
+
+    #[test]
+    fn the_steady_rate_knows_neither_the_burst_before_it_nor_a_pause_within() {
+        // 1 Mbit a row. The first quarter comes at once, then 100 ms each, one of them 2 s late.
+        let mut after = Duration::ZERO;
+        let arrivals: Vec<_> = (1..=128_u64)
+            .map(|row| {
+                let step = if row <= 32 { 0 } else { 100 } + if row == 80 { 2000 } else { 0 };
+                after += Duration::from_millis(step);
+                Arrival { after, bytes: row * 125_000 }
+            })
+            .collect();
+        assert_eq!(steady_mbit_per_second(&arrivals), Some(10.0));
+        assert_eq!(steady_mbit_per_second(&arrivals[..12]), None, "too few to cut");
+        let at_once = arrivals.iter().map(|&Arrival { bytes, .. }| Arrival { after, bytes });
+        assert_eq!(steady_mbit_per_second(&at_once.collect::<Vec<_>>()), None);
     }
 
     #[test]
