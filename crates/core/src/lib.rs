@@ -36,6 +36,7 @@ pub mod cleanup;
 pub mod clock;
 pub mod context;
 pub mod credentials;
+mod declare;
 pub mod diagnosis;
 pub mod environment;
 pub mod evidence;

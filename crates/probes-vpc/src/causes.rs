@@ -4,33 +4,19 @@
 //! Management API, what a Connectivity Test answers), the cause carries it: a Connectivity Test that
 //! answers one of [`VPC_EGRESS_DROPS`] confirms the cause.
 
-use shakedown_core::classify::CauseMeta;
-use shakedown_core::id::Cause;
-
-/// The connector has no room: connections queue or time out until it has scaled out.
-pub const VPC_CONNECTOR_CAPACITY: Cause = Cause::new("vpc_connector_capacity");
-
-/// The way from the service into the VPC network does not carry its packets: no connector, a
-/// connector that does not run, egress that is not set up (yet), a firewall, a missing route.
-pub const VPC_EGRESS: Cause = Cause::new("vpc_egress");
-
-/// The description of [`VPC_CONNECTOR_CAPACITY`].
-pub const VPC_CONNECTOR_CAPACITY_META: CauseMeta = CauseMeta {
-    id: "vpc_connector_capacity",
-    symptom: false,
-    title: "VPC connector at its capacity (no DropInfo.Cause: Google has no name for it)",
-    good_state: "the connector carries the offered connections and bytes without queueing",
-};
-
-/// The description of [`VPC_EGRESS`].
-pub const VPC_EGRESS_META: CauseMeta = CauseMeta {
-    id: "vpc_egress",
-    symptom: false,
-    title: "no way from the service into the VPC network (DropInfo.Cause VPC_CONNECTOR_NOT_SET, \
-            VPC_CONNECTOR_NOT_RUNNING, VPC_CONNECTOR_SERVERLESS_TRAFFIC_BLOCKED, \
-            VPC_CONNECTOR_HEALTH_CHECK_TRAFFIC_BLOCKED, FIREWALL_RULE, NO_ROUTE)",
-    good_state: "packets of the service reach the database's network from its first second on",
-};
+shakedown_core::terms! {
+    /// The connector has no room: connections queue or time out until it has scaled out.
+    VPC_CONNECTOR_CAPACITY: Cause = "vpc_connector_capacity", VPC_CONNECTOR_CAPACITY_META,
+        "VPC connector at its capacity (no DropInfo.Cause: Google has no name for it)",
+        "the connector carries the offered connections and bytes without queueing";
+    /// The way from the service into the VPC network does not carry its packets: no connector, a
+    /// connector that does not run, egress that is not set up (yet), a firewall, a missing route.
+    VPC_EGRESS: Cause = "vpc_egress", VPC_EGRESS_META,
+        "no way from the service into the VPC network (DropInfo.Cause VPC_CONNECTOR_NOT_SET, \
+         VPC_CONNECTOR_NOT_RUNNING, VPC_CONNECTOR_SERVERLESS_TRAFFIC_BLOCKED, \
+         VPC_CONNECTOR_HEALTH_CHECK_TRAFFIC_BLOCKED, FIREWALL_RULE, NO_ROUTE)",
+        "packets of the service reach the database's network from its first second on";
+}
 
 /// Google's own names of drops that confirm [`VPC_EGRESS`].
 pub const VPC_EGRESS_DROPS: &[&str] = &[
@@ -42,15 +28,10 @@ pub const VPC_EGRESS_DROPS: &[&str] = &[
     "NO_ROUTE",
 ];
 
-#[cfg(feature = "register")]
-shakedown_core::register_cause!(VPC_CONNECTOR_CAPACITY_META);
-#[cfg(feature = "register")]
-shakedown_core::register_cause!(VPC_EGRESS_META);
-
 /// Causes that other crates own and phase 1 meets: its findings only point at them.
 #[cfg(feature = "live")]
 pub(crate) mod elsewhere {
-    use super::Cause;
+    use shakedown_core::id::Cause;
 
     pub(crate) const CLOUD_SQL_MAX_CONNECTIONS: Cause = Cause::new("cloud_sql_max_connections");
     pub(crate) const CLOUD_SQL_SLOW: Cause = Cause::new("cloud_sql_slow");

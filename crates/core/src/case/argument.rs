@@ -34,7 +34,9 @@ impl<'e> Case<'e> {
             probes.extend(Some(hit.fact.get("probe")).filter(|probe| !probe.is_empty()));
             let entry = facts.entry(hit.signal).or_default();
             entry.0 = entry.0.max(hit.weight * factor);
-            entry.1 |= hit.weight >= DECISIVE;
+            // Where nothing shows what followed, only what is left of it decides.
+            let left = if name == "unknown" { hit.weight * factor } else { hit.weight };
+            entry.1 |= left >= DECISIVE;
             entry.2.push(hit.observation);
         }
         if facts.is_empty() {

@@ -3,11 +3,8 @@
 mod signals;
 
 use shakedown_core::case::{Effect, PROBE_FINDING};
-use shakedown_core::classify::{
-    Claim, ClaimStatus, Claimed, ClassifierMeta, ClassifierSpec, FailureClassifier,
-};
-use shakedown_core::evidence::ObservationMeta;
-use shakedown_core::id::{Cause, ObservationKind, Symptom};
+use shakedown_core::classify::{Claim, ClaimStatus, Claimed};
+use shakedown_core::id::{Cause, Symptom};
 use shakedown_core::{Case, Evidence, Observation};
 
 use crate::causes::{MAX_CONNECTIONS, POOL_EXHAUSTION, SLOW, UNREACHABLE};
@@ -27,17 +24,7 @@ const BEHIND_A_QUEUE: f64 = 0.7;
 /// From this weight on a signal is a driver's or server's word, not the application's about itself.
 const DRIVERS_WORD: f64 = 0.62;
 
-macro_rules! kinds {
-    ($($meta:ident, $kind:expr, $summary:literal;)+) => {$(
-        #[doc = concat!("What it says: ", $summary, ".")]
-        pub const $meta: ObservationMeta =
-            ObservationMeta { kind: ObservationKind::new($kind), summary: $summary };
-        #[cfg(feature = "register")]
-        shakedown_core::register_observation!($meta);
-    )+};
-}
-
-kinds! {
+shakedown_core::observation_kinds! {
     CANNOT_CONNECT_META, CANNOT_CONNECT, "a driver, the proxy or the platform says that no session came about; target";
     NO_SLOT_META, NO_SLOT, "the server (53300) or the proxy says that it has no slot left";
     NO_POOLED_META, NO_POOLED, "a pool says that it has no connection to give; size, overflow, timeout";
@@ -51,32 +38,21 @@ pub use signals::TABLE as SIGNALS;
 #[cfg(feature = "register")]
 shakedown_core::register_signal!(SIGNALS);
 
-/// What the database did to a service.
-#[derive(Debug, Default)]
-pub struct Database;
-
-impl ClassifierSpec for Database {
-    const META: ClassifierMeta = ClassifierMeta {
-        id: "cloudsql.database",
-        summary: "tells an unreachable database from full slots, an empty pool, slow answers and wrong credentials",
-        causes: &[UNREACHABLE, MAX_CONNECTIONS, POOL_EXHAUSTION, SLOW, CONFIGURATION_ERROR],
-        symptoms: &[LOGIN_REFUSED],
-    };
+shakedown_core::classifier! {
+    /// What the database did to a service.
+    pub struct Database;
+    id: "cloudsql.database",
+    summary: "tells an unreachable database from full slots, an empty pool, slow answers and wrong credentials",
+    causes: [UNREACHABLE, MAX_CONNECTIONS, POOL_EXHAUSTION, SLOW, CONFIGURATION_ERROR],
+    symptoms: [LOGIN_REFUSED],
+    classify: all,
 }
 
-#[cfg(feature = "register")]
-shakedown_core::register_classifier!(Database);
-
-impl FailureClassifier for Database {
-    fn meta(&self) -> &'static ClassifierMeta {
-        &Self::META
-    }
-
-    fn classify(&self, evidence: &Evidence) -> Vec<Claim> {
-        let cases = Case::all(evidence);
-        let measured = Measured::of(&cases);
-        cases.iter().flat_map(|case| classify(case, &measured)).collect()
-    }
+/// What the database did to each service.
+fn all(evidence: &Evidence) -> Vec<Claim> {
+    let cases = Case::all(evidence);
+    let measured = Measured::of(&cases);
+    cases.iter().flat_map(|case| classify(case, &measured)).collect()
 }
 
 /// What probes measured that decides between readings of a log.
@@ -263,8 +239,11 @@ fn identity(case: &Case<'_>) -> Option<Claim> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::collections::BTreeSet;
+
+    use shakedown_core::classify::ClassifierSpec as _;
+
+    use super::*;
 
     #[test]
     fn signals_have_ids_of_their_own_and_speak_for_causes_this_crate_may_claim() {

@@ -8,12 +8,9 @@ use shakedown_core::case::{
     ANONYMOUS, Argument, Hit, PROBE_FINDING, TOKEN_REFUSED as REFUSED, TOKEN_UNFIT as SIGNATURE,
     seen,
 };
-use shakedown_core::classify::{
-    Claim, ClaimStatus, Claimed, ClassifierMeta, ClassifierSpec, FailureClassifier, Seen,
-};
-use shakedown_core::evidence::ObservationMeta;
-use shakedown_core::id::{Cause, ObservationKind, Symptom};
-use shakedown_core::{AttemptEnd, Case, Evidence, Observation};
+use shakedown_core::classify::{Claim, ClaimStatus, Claimed, Seen};
+use shakedown_core::id::{Cause, Symptom};
+use shakedown_core::{AttemptEnd, Case, Observation};
 
 use crate::causes::{AUTH_FAILURE, GOLDEN_PATH_OFFLINE, REQUESTS_FAIL, TOKENS_REFUSED};
 use signals::ACCEPTED;
@@ -24,17 +21,7 @@ const CONFIGURATION_ERROR: Cause = Cause::new("configuration_error");
 /// The signals about credentials of services, not of users.
 const BETWEEN_SERVICES: [&str; 2] = ["goldenpath.oauth", "goldenpath.service-secret"];
 
-macro_rules! kinds {
-    ($($meta:ident, $kind:expr, $summary:literal;)+) => {$(
-        #[doc = concat!("What it says: ", $summary, ".")]
-        pub const $meta: ObservationMeta =
-            ObservationMeta { kind: ObservationKind::new($kind), summary: $summary };
-        #[cfg(feature = "register")]
-        shakedown_core::register_observation!($meta);
-    )+};
-}
-
-kinds! {
+shakedown_core::observation_kinds! {
     SIGNATURE_META, SIGNATURE, "a token does not fit the secret, key or audience of whoever checks it";
     REFUSED_META, REFUSED, "a token was refused for another reason";
     ANONYMOUS_META, ANONYMOUS, "a request came without a token";
@@ -46,30 +33,14 @@ pub use signals::TABLE as SIGNALS;
 #[cfg(feature = "register")]
 shakedown_core::register_signal!(SIGNALS);
 
-/// Whether users get in and get answers.
-#[derive(Debug, Default)]
-pub struct GoldenPath;
-
-impl ClassifierSpec for GoldenPath {
-    const META: ClassifierMeta = ClassifierMeta {
-        id: "goldenpath.users",
-        summary: "tells services that disagree about tokens from refused strangers, and counts users without an answer",
-        causes: &[AUTH_FAILURE, CONFIGURATION_ERROR],
-        symptoms: &[GOLDEN_PATH_OFFLINE, TOKENS_REFUSED, REQUESTS_FAIL],
-    };
-}
-
-#[cfg(feature = "register")]
-shakedown_core::register_classifier!(GoldenPath);
-
-impl FailureClassifier for GoldenPath {
-    fn meta(&self) -> &'static ClassifierMeta {
-        &Self::META
-    }
-
-    fn classify(&self, evidence: &Evidence) -> Vec<Claim> {
-        Case::all(evidence).iter().flat_map(classify).collect()
-    }
+shakedown_core::classifier! {
+    /// Whether users get in and get answers.
+    pub struct GoldenPath;
+    id: "goldenpath.users",
+    summary: "tells services that disagree about tokens from refused strangers, and counts users without an answer",
+    causes: [AUTH_FAILURE, CONFIGURATION_ERROR],
+    symptoms: [GOLDEN_PATH_OFFLINE, TOKENS_REFUSED, REQUESTS_FAIL],
+    classify: |evidence| Case::all(evidence).iter().flat_map(classify).collect(),
 }
 
 fn classify(case: &Case<'_>) -> Vec<Claim> {

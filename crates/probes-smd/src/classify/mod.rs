@@ -4,27 +4,14 @@ mod causes;
 mod signals;
 mod symptoms;
 
-use shakedown_core::classify::{Claim, ClassifierMeta, ClassifierSpec, FailureClassifier};
-use shakedown_core::evidence::ObservationMeta;
-use shakedown_core::id::ObservationKind;
-use shakedown_core::{Case, Evidence};
+use shakedown_core::Case;
 
 use crate::causes::{
     CODE_DEFECT, CONFIGURATION_ERROR, DEPENDENCY_UNAVAILABLE, EXIT_CODE_3, INSTANCE_KILLED,
     LIFESPAN_BREAKDOWN, OUT_OF_MEMORY, PHASE3_TIMEOUT, RESTART_LOOP, STARTUP_FAILED,
 };
 
-macro_rules! kinds {
-    ($($meta:ident, $kind:expr, $summary:literal;)+) => {$(
-        #[doc = concat!("What it says: ", $summary, ".")]
-        pub const $meta: ObservationMeta =
-            ObservationMeta { kind: ObservationKind::new($kind), summary: $summary };
-        #[cfg(feature = "register")]
-        shakedown_core::register_observation!($meta);
-    )+};
-}
-
-kinds! {
+shakedown_core::observation_kinds! {
     DEFECT_META, signals::DEFECT, "an interpreter names a programming error";
     SETTING_META, signals::SETTING, "a setting is missing or not accepted; setting";
     DEPENDENCY_META, signals::DEPENDENCY, "something else the service needs does not answer; target, port";
@@ -43,69 +30,40 @@ pub use signals::TABLE as SIGNALS;
 #[cfg(feature = "register")]
 shakedown_core::register_signal!(SIGNALS);
 
-/// Why start-ups fail.
-#[derive(Debug, Default)]
-pub struct StartupCauses;
-
-impl ClassifierSpec for StartupCauses {
-    const META: ClassifierMeta = ClassifierMeta {
-        id: "smd.startup-causes",
-        summary: "tells defects of the code from settings, dependencies and memory by what an instance wrote before it died",
-        causes: &[CODE_DEFECT, CONFIGURATION_ERROR, DEPENDENCY_UNAVAILABLE, OUT_OF_MEMORY],
-        symptoms: &[],
-    };
+shakedown_core::classifier! {
+    /// Why start-ups fail.
+    pub struct StartupCauses;
+    id: "smd.startup-causes",
+    summary: "tells defects of the code from settings, dependencies and memory by what an instance wrote before it died",
+    causes: [CODE_DEFECT, CONFIGURATION_ERROR, DEPENDENCY_UNAVAILABLE, OUT_OF_MEMORY],
+    symptoms: [],
+    classify: |evidence| Case::all(evidence).iter().flat_map(causes::claims).collect(),
 }
 
-#[cfg(feature = "register")]
-shakedown_core::register_classifier!(StartupCauses);
-
-impl FailureClassifier for StartupCauses {
-    fn meta(&self) -> &'static ClassifierMeta {
-        &Self::META
-    }
-
-    fn classify(&self, evidence: &Evidence) -> Vec<Claim> {
-        Case::all(evidence).iter().flat_map(causes::claims).collect()
-    }
-}
-
-/// What is seen of failing start-ups.
-#[derive(Debug, Default)]
-pub struct StartupSymptoms;
-
-impl ClassifierSpec for StartupSymptoms {
-    const META: ClassifierMeta = ClassifierMeta {
-        id: "smd.startup-symptoms",
-        summary: "counts database phases that timed out, lifespans that broke down, exits with code 3, restart loops",
-        causes: &[],
-        symptoms: &[
-            PHASE3_TIMEOUT,
-            LIFESPAN_BREAKDOWN,
-            EXIT_CODE_3,
-            RESTART_LOOP,
-            STARTUP_FAILED,
-            INSTANCE_KILLED,
-        ],
-    };
-}
-
-#[cfg(feature = "register")]
-shakedown_core::register_classifier!(StartupSymptoms);
-
-impl FailureClassifier for StartupSymptoms {
-    fn meta(&self) -> &'static ClassifierMeta {
-        &Self::META
-    }
-
-    fn classify(&self, evidence: &Evidence) -> Vec<Claim> {
-        Case::all(evidence).iter().flat_map(symptoms::claims).collect()
-    }
+shakedown_core::classifier! {
+    /// What is seen of failing start-ups.
+    pub struct StartupSymptoms;
+    id: "smd.startup-symptoms",
+    summary: "counts database phases that timed out, lifespans that broke down, exits with code 3, restart loops",
+    causes: [],
+    symptoms: [
+        PHASE3_TIMEOUT,
+        LIFESPAN_BREAKDOWN,
+        EXIT_CODE_3,
+        RESTART_LOOP,
+        STARTUP_FAILED,
+        INSTANCE_KILLED,
+    ],
+    classify: |evidence| Case::all(evidence).iter().flat_map(symptoms::claims).collect(),
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::collections::BTreeSet;
+
+    use shakedown_core::classify::ClassifierSpec as _;
+
+    use super::*;
 
     #[test]
     fn signals_have_ids_of_their_own_and_speak_for_causes_this_crate_may_claim() {

@@ -8,11 +8,9 @@ mod capacity;
 mod signals;
 
 use shakedown_core::case::Argument;
-use shakedown_core::classify::{
-    Claim, ClaimStatus, Claimed, ClassifierMeta, ClassifierSpec, FailureClassifier,
-};
-use shakedown_core::evidence::{Change, ObservationMeta};
-use shakedown_core::id::{Cause, ObservationKind};
+use shakedown_core::classify::{Claim, ClaimStatus, Claimed};
+use shakedown_core::evidence::Change;
+use shakedown_core::id::Cause;
 use shakedown_core::{AttemptEnd, Case, Evidence, Observation};
 
 use crate::causes::{VPC_CONNECTOR_CAPACITY, VPC_EGRESS};
@@ -23,49 +21,28 @@ const UNREACHABLE: Cause = Cause::new("cloud_sql_unreachable");
 
 pub use signals::TABLE as SIGNALS;
 
-/// What a line says that only has the word.
-pub const CAPACITY_WORD_META: ObservationMeta = ObservationMeta {
-    kind: ObservationKind::new(CAPACITY_WORD),
-    summary: "a line that has the word capacity and states no figure",
-};
-/// What the platform says of a connector that is not there.
-pub const NO_CONNECTOR_META: ObservationMeta = ObservationMeta {
-    kind: ObservationKind::new(NO_CONNECTOR),
-    summary: "the connector that a revision names does not exist or may not be used",
-};
-#[cfg(feature = "register")]
-shakedown_core::register_observation!(CAPACITY_WORD_META);
-#[cfg(feature = "register")]
-shakedown_core::register_observation!(NO_CONNECTOR_META);
-#[cfg(feature = "register")]
-shakedown_core::register_signal!(SIGNALS);
-
-/// Whether the way into the VPC network is the cause.
-#[derive(Debug, Default)]
-pub struct VpcPath;
-
-impl ClassifierSpec for VpcPath {
-    const META: ClassifierMeta = ClassifierMeta {
-        id: "vpc.path",
-        summary: "tells a connector at its capacity from the word, and egress settings that do not fit the database's address",
-        causes: &[VPC_CONNECTOR_CAPACITY, VPC_EGRESS, CONFIGURATION_ERROR],
-        symptoms: &[],
-    };
+shakedown_core::observation_kinds! {
+    CAPACITY_WORD_META, CAPACITY_WORD, "a line that has the word capacity and states no figure";
+    NO_CONNECTOR_META, NO_CONNECTOR, "the connector that a revision names does not exist or may not be used";
 }
 
 #[cfg(feature = "register")]
-shakedown_core::register_classifier!(VpcPath);
+shakedown_core::register_signal!(SIGNALS);
 
-impl FailureClassifier for VpcPath {
-    fn meta(&self) -> &'static ClassifierMeta {
-        &Self::META
-    }
+shakedown_core::classifier! {
+    /// Whether the way into the VPC network is the cause.
+    pub struct VpcPath;
+    id: "vpc.path",
+    summary: "tells a connector at its capacity from the word, and egress settings that do not fit the database's address",
+    causes: [VPC_CONNECTOR_CAPACITY, VPC_EGRESS, CONFIGURATION_ERROR],
+    symptoms: [],
+    classify: all,
+}
 
-    fn classify(&self, evidence: &Evidence) -> Vec<Claim> {
-        let cases = Case::all(evidence);
-        let claims = |case| [capacity(case), path(case), egress(case)].into_iter().flatten();
-        cases.iter().flat_map(claims).collect()
-    }
+fn all(evidence: &Evidence) -> Vec<Claim> {
+    let cases = Case::all(evidence);
+    let claims = |case| [capacity(case), path(case), egress(case)].into_iter().flatten();
+    cases.iter().flat_map(claims).collect()
 }
 
 fn capacity(case: &Case<'_>) -> Option<Claim> {
