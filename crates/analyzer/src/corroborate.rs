@@ -54,11 +54,11 @@ pub(crate) fn corroborate(services: &mut [ServiceDiagnosis]) {
     }
 }
 
-fn probed(root: &Root) -> impl Iterator<Item = &EvidenceLine> {
+pub(crate) fn probed(root: &Root) -> impl Iterator<Item = &EvidenceLine> {
     root.evidence.iter().filter(|line| line.provenance == Provenance::Measured)
 }
 
-fn near(at: Option<Timestamp>, from: Option<Timestamp>, to: Option<Timestamp>) -> bool {
+pub(crate) fn near(at: Option<Timestamp>, from: Option<Timestamp>, to: Option<Timestamp>) -> bool {
     let second = |at: Timestamp| at.as_second();
     let Some(at) = at.map(second) else { return false };
     from.is_none_or(|from| at >= second(from) - REACH_S)

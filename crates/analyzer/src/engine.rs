@@ -18,6 +18,7 @@ use shakedown_core::{Case, Evidence, Observation};
 
 use crate::corroborate::corroborate;
 use crate::facts::time_of;
+use crate::follow::follow;
 
 /// Lines quoted per root.
 const MOST_LINES: usize = 8;
@@ -64,6 +65,7 @@ pub fn diagnose_evidence(
         })
         .collect();
     corroborate(&mut services);
+    follow(&mut services);
     services
 }
 
@@ -104,6 +106,7 @@ fn diagnose(case: &Case<'_>, claims: Vec<&Claim>) -> ServiceDiagnosis {
         symptoms,
         startups: startups(case),
         changes: changes(case),
+        follows: None,
     }
 }
 

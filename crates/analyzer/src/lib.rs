@@ -11,6 +11,7 @@ pub mod diagnosis;
 pub mod engine;
 pub mod entry;
 mod facts;
+mod follow;
 pub mod read;
 pub mod run;
 pub mod series;

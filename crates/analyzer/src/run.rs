@@ -65,8 +65,8 @@ pub fn read_run_dir(dir: &Path) -> Result<RunEvidence, RunError> {
 /// What a run observed, as evidence.
 ///
 /// Observations of probes are taken as they are. Each finished probe adds its verdict and its
-/// findings, about the one service its observations name, else about the environment as a whole; a
-/// fault is about what its step was taken to. A finding of a probe that was not content speaks for
+/// findings, about the service they name, else the one its observations name, else the environment as
+/// a whole; a fault is about what its step was taken to. A finding of a probe that was not content speaks for
 /// the cause it is consistent with. A sample is about nothing in particular: it names its metric.
 pub fn observations(record: &RunRecord) -> Vec<Observation> {
     let target = &record.plan.target;
@@ -90,15 +90,18 @@ pub fn observations(record: &RunRecord) -> Vec<Observation> {
         let mut told = BTreeSet::new();
         for finding in &outcome.findings {
             let (at, subject) = place(probe, outcome, finding, &general);
+            let subject = finding.about.as_deref().map_or(subject, Subject::service);
             if finding.fault.is_some() {
                 told.insert(subject.service.clone());
             }
             let fact = Body::Fact(fact(record, probe, outcome, finding));
             out.push(measured(at.unwrap_or(ended), &subject, Provenance::Measured, fact));
         }
-        if told.is_empty() {
+        // What is about the environment as a whole is no service's state.
+        if told.is_empty() && general.service != target.environment {
             told.insert(general.service);
         }
+        told.remove(&target.environment);
         for service in told {
             let body = Body::Probed(probed.clone());
             out.push(measured(ended, &Subject::service(service), Provenance::Measured, body));

@@ -82,6 +82,21 @@ pub struct ServiceDiagnosis {
     pub startups: Vec<Startup>,
     /// What somebody changed, in time order.
     pub changes: Vec<ChangeSeen>,
+    /// Where its roots are told already: what was seen of it is what another service's root does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follows: Option<Follows>,
+}
+
+/// Why a service's failure is no root of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "register", derive(schemars::JsonSchema))]
+pub struct Follows {
+    /// The service or resource whose root it is.
+    pub service: String,
+    /// That root's cause.
+    pub cause: String,
+    /// One sentence.
+    pub why: String,
 }
 
 /// A root cause.

@@ -9,10 +9,12 @@ use shakedown_core::diagnosis::{
 
 use crate::clean::CleanDiagnosis;
 use crate::human::{Paint, Style};
-use crate::words::Tone;
+use crate::words::{Tone, broken};
 
 /// How many decisive lines are shown without being asked.
 const DECISIVE: usize = 3;
+/// Columns of a label, two more follow.
+const LABEL: usize = 12;
 
 /// The report of every service, the worst first.
 pub fn diagnosis(diagnosis: &CleanDiagnosis, style: &Style) -> String {
@@ -50,18 +52,25 @@ pub fn diagnosis(diagnosis: &CleanDiagnosis, style: &Style) -> String {
 }
 
 /// What a run found, in a few lines for its end: the services that are not well with their verdict,
-/// roots and next step; one line for the others.
+/// roots and next step, and under a root what only follows from it; one line for the others.
 pub fn conclusion(diagnosis: &CleanDiagnosis, style: &Style) -> String {
     let paint = Paint(style.color);
     let mut services: Vec<_> = diagnosis.services.iter().collect();
     services.sort_by_key(|service| (service.verdict, &service.service));
     let (well, ill): (Vec<_>, Vec<_>) =
-        services.into_iter().partition(|service| service.verdict == HealthVerdict::Healthy);
+        services.iter().copied().partition(|service| service.verdict == HealthVerdict::Healthy);
     let mut text = String::new();
-    for service in ill {
+    for service in ill.into_iter().filter(|service| service.follows.is_none()) {
         text.push_str(&head(service, paint));
         for root in &service.roots {
             text.push_str(&claim(root, paint));
+            list(&mut text, "explains", root.explains.iter().cloned());
+            let following = services.iter().filter_map(|s| Some((s, s.follows.as_ref()?)));
+            for (other, follows) in following {
+                if follows.service == service.service && follows.cause == root.cause {
+                    line(&mut text, "also", &format!("{}: {}", other.service, follows.why));
+                }
+            }
             line(&mut text, "next", &root.next);
         }
         let not = service.refuted.iter().map(|refuted| refuted.cause.clone());
@@ -75,12 +84,37 @@ pub fn conclusion(diagnosis: &CleanDiagnosis, style: &Style) -> String {
     if text.is_empty() {
         text.push_str("No probe came to a verdict that a diagnosis could rest on.\n");
     }
-    format!("Diagnosis\n{}", indent(&text))
+    format!("Diagnosis\n{}", indent(&text, style.width))
 }
 
-/// Each line two columns in, as the probes of a run are printed.
-fn indent(text: &str) -> String {
-    text.lines().map(|line| format!("  {line}\n")).collect()
+/// Each line two columns in, as the probes of a run are printed, and what is too long for `width`
+/// below its own beginning.
+fn indent(text: &str, width: usize) -> String {
+    let entry = |line: &str| match behind_label(line) {
+        Some((label, what)) => {
+            let what = broken(&" ".repeat(LABEL + 4), what, width);
+            format!("  {label}{}\n", what.trim_start())
+        }
+        None => format!("  {line}\n"),
+    };
+    text.lines().map(entry).collect()
+}
+
+/// A line with a label, cut behind it. Colours take no columns.
+fn behind_label(line: &str) -> Option<(&str, &str)> {
+    let (mut columns, mut painting) = (0, false);
+    for (index, c) in line.char_indices() {
+        match c {
+            '\x1b' => painting = true,
+            'm' if painting => painting = false,
+            _ if painting => {}
+            // A head begins at once, a label is at the right of its columns.
+            c if columns == 0 && c != ' ' => return None,
+            _ if columns == LABEL + 2 => return line.split_at_checked(index),
+            _ => columns += 1,
+        }
+    }
+    None
 }
 
 fn word_of(verdict: HealthVerdict) -> (&'static str, Tone) {
@@ -184,7 +218,7 @@ fn claim(root: &Root, paint: Paint) -> String {
         ClaimStatus::Supported => ("root", Tone::Bad),
         _ => ("maybe", Tone::Doubtful),
     };
-    let label = format!("{word:>12}");
+    let label = format!("{word:>LABEL$}");
     format!(
         "{}  {} ({:.2}): {}\n",
         paint.tone(&label, tone),
@@ -253,7 +287,7 @@ fn list(text: &mut String, label: &str, items: impl Iterator<Item = String>) {
 
 fn line(text: &mut String, label: &str, what: &str) {
     if !what.is_empty() {
-        text.push_str(&format!("{label:>12}  {}\n", one_line(what)));
+        text.push_str(&format!("{label:>LABEL$}  {}\n", one_line(what)));
     }
 }
 
@@ -267,8 +301,12 @@ fn span(
     to: Option<shakedown_core::clock::Timestamp>,
 ) -> String {
     match (from, to) {
-        (Some(from), Some(to)) => format!("{from} to {to}"),
-        (Some(at), None) | (None, Some(at)) => at.to_string(),
+        (Some(from), Some(to)) => {
+            let same_day = from.strftime("%F").to_string() == to.strftime("%F").to_string();
+            let to = to.strftime(if same_day { "%T" } else { "%F %T" });
+            format!("{} to {to} UTC", from.strftime("%F %T"))
+        }
+        (Some(at), None) | (None, Some(at)) => format!("{} UTC", at.strftime("%F %T")),
         (None, None) => "no time".to_owned(),
     }
 }

@@ -239,25 +239,7 @@ impl Page {
 
     /// `text` at `indent`, broken between words to stay within the width.
     fn line(&mut self, indent: &str, text: &str) {
-        let room = match self.width {
-            0 => usize::MAX,
-            width => width.saturating_sub(indent.chars().count()).max(20),
-        };
-        let mut used = 0;
-        for (index, word) in text.split(' ').enumerate() {
-            let length = word.chars().count();
-            if index == 0 {
-                self.text.push_str(indent);
-            } else if used + 1 + length > room {
-                self.text.push_str(&format!("\n{indent}"));
-                used = 0;
-            } else {
-                self.text.push(' ');
-                used += 1;
-            }
-            self.text.push_str(word);
-            used += length;
-        }
+        self.text.push_str(&words::broken(indent, text, self.width));
         self.text.push('\n');
     }
 }

@@ -218,6 +218,32 @@ pub(crate) fn clock(probe: &ProbeRecord) -> String {
     }
 }
 
+/// `text` with each of its lines at `indent`, broken between words to stay within `width`; 0 for one
+/// line however long.
+pub(crate) fn broken(indent: &str, text: &str, width: usize) -> String {
+    let room = match width {
+        0 => usize::MAX,
+        width => width.saturating_sub(indent.chars().count()).max(20),
+    };
+    let mut out = String::new();
+    let mut used = 0;
+    for (index, word) in text.split(' ').enumerate() {
+        let length = word.chars().count();
+        if index == 0 {
+            out.push_str(indent);
+        } else if used + 1 + length > room {
+            out.push_str(&format!("\n{indent}"));
+            used = 0;
+        } else {
+            out.push(' ');
+            used += 1;
+        }
+        out.push_str(word);
+        used += length;
+    }
+    out
+}
+
 /// The first `room` characters of `text`, with a sign that there was more.
 pub(crate) fn cut(text: &str, room: usize) -> String {
     if text.chars().count() <= room {

@@ -219,6 +219,50 @@ fn diagnosis() -> shakedown_report::CleanDiagnosis {
 }
 
 #[test]
+fn what_follows_from_a_root_is_told_below_it_and_long_lines_are_broken() {
+    let service = |name: &str, cause: &str, follows: serde_json::Value| {
+        serde_json::json!({
+            "service": name, "verdict": "failing", "symptoms": [], "refuted": [], "masked": [],
+            "window": { "from": "2026-03-04T08:00:00.5Z", "to": "2026-03-04T08:10:00Z" },
+            "startups": [], "changes": [], "follows": follows,
+            "roots": [{
+                "cause": cause, "status": "supported", "confidence": 0.9,
+                "summary": "one word after the other until it is too long for a terminal of a \
+                            hundred columns.",
+                "evidence": [], "against": [], "explains": ["restart_loop"], "next": "look",
+            }],
+        })
+    };
+    let follows = serde_json::json!({
+        "service": "backend", "cause": "cloud_sql_unreachable", "why": "the same",
+    });
+    let whole = serde_json::json!({
+        "schema": "shakedown.diagnosis/1", "inputs": [], "coverage": {}, "services": [
+            service("backend", "cloud_sql_unreachable", serde_json::Value::Null),
+            service("database", "cloud_sql_unreachable", follows),
+        ],
+    });
+    let diagnosis = serde_json::from_value(whole).expect("a diagnosis");
+    let clean = shakedown_report::CleanDiagnosis::new(&diagnosis, &redactor()).expect("clean");
+    let plain = shakedown_report::conclusion(&clean, &Style::default());
+    assert_eq!(
+        plain,
+        "\
+Diagnosis
+  FAILING backend  2026-03-04 08:00:00 to 08:10:00 UTC
+          root  cloud_sql_unreachable (0.90): one word after the other until it is too long for a
+                terminal of a hundred columns.
+      explains  restart_loop
+          also  database: the same
+          next  look
+"
+    );
+    let color = Style { color: true, ..Style::default() };
+    let painted = shakedown_report::conclusion(&clean, &color);
+    assert_eq!(painted.lines().count(), plain.lines().count(), "{painted}");
+}
+
+#[test]
 fn the_end_of_a_run_says_verdict_root_and_next_step() {
     let text = shakedown_report::conclusion(&diagnosis(), &Style::default());
     assert!(text.starts_with("Diagnosis\n  FAILING database"), "{text}");
