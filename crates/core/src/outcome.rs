@@ -90,6 +90,9 @@ pub struct Finding {
     /// The typed error behind it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<Fault>,
+    /// The service or resource it is about, where the probe looked at several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<String>,
     /// The cause it is consistent with. Consistent is not proven: claims are the classifiers' work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suggests: Option<Cause>,
@@ -108,10 +111,18 @@ impl Finding {
             summary: summary.into(),
             rung: None,
             fault: None,
+            about: None,
             suggests: None,
             symptom: None,
             next: None,
         }
+    }
+
+    /// The same, about `service`.
+    #[must_use]
+    pub fn about(mut self, service: impl Into<String>) -> Self {
+        self.about = Some(service.into());
+        self
     }
 
     /// The finding of a failed step.

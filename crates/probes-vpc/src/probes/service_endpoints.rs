@@ -272,11 +272,14 @@ fn broken(answer: &Answer, fault: &Fault, of: &str) -> Finding {
 fn outcome(statement: &str, answers: Vec<Answer>, warning_days: i64) -> Outcome {
     let mut outcome = Outcome::pass();
     for answer in &answers {
+        let about = |finding: Finding| finding.about(answer.question.service.as_str());
         outcome = match (judge(answer), answer.question.kind) {
             (Judged::Fine, _) => outcome,
-            (Judged::Told(finding), _) => outcome.find(finding),
-            (Judged::Broken(finding), Kind::Own | Kind::WebSocket) => outcome.failing(finding),
-            (Judged::Broken(finding) | Judged::Flawed(finding), _) => outcome.but(finding),
+            (Judged::Told(finding), _) => outcome.find(about(finding)),
+            (Judged::Broken(finding), Kind::Own | Kind::WebSocket) => {
+                outcome.failing(about(finding))
+            }
+            (Judged::Broken(finding) | Judged::Flawed(finding), _) => outcome.but(about(finding)),
         };
     }
     for alias in answers.iter().filter(|answer| answer.question.kind == Kind::Alias) {
