@@ -25,7 +25,6 @@ use shakedown_core::{
 };
 
 use crate::application::{Application, Retries};
-use crate::causes::CONFIGURATION_ERROR;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -224,9 +223,9 @@ fn elsewhere(section: &Application, environment: &str, mut outcome: Outcome) -> 
     outcome
 }
 
-/// Stated values that contradict each other fail, assumed ones only degrade.
+/// Stated values that contradict each other fail, assumed ones only degrade. They decide which limit
+/// fires, not that anything is slow: no cause is suggested.
 fn judge(outcome: Outcome, finding: Finding, of: &[&Limit<'_>]) -> Outcome {
-    let finding = finding.suggesting(CONFIGURATION_ERROR);
     if of.iter().any(|limit| limit.setting.is_assumed()) {
         outcome.but(finding)
     } else {
