@@ -152,3 +152,25 @@ scenarios! {
     cloudsql_slow_auth = "cloudsql-slow-auth",
     wrong_password = "wrong-password",
 }
+
+/// The probe's part of a run and everything it found, as text.
+fn probed(scenario: &str, id: &str) -> (Value, String) {
+    let played = play(scenario, &["--output-format", "json", id]);
+    let probe = find(&played.run, id);
+    (probe["verdict"].clone(), probe["findings"].to_string())
+}
+
+#[test]
+fn a_circuit_breaker_opens_half_opens_and_closes() {
+    let (verdict, found) = probed("database-comes-back", "smd.circuit-breaker");
+    assert_eq!(verdict, "pass", "{found}");
+    assert!(found.contains("closed, then open, then half_open"), "{found}");
+}
+
+#[test]
+fn a_service_that_is_not_ready_closes_with_1011() {
+    let (verdict, found) = probed("swallowed-startup-failure", "goldenpath.websocket-close");
+    assert_eq!(verdict, "degraded", "{found}");
+    assert!(found.contains("code 1011 (Service not ready)"), "{found}");
+    assert!(found.contains("an error inside the service, or it is not ready"), "{found}");
+}

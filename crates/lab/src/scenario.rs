@@ -197,6 +197,7 @@ built_in!(
     "cloudsql-max-connections",
     "cloudsql-closed",
     "cloudsql-silent",
+    "database-comes-back",
     "cloudsql-refused",
     "cloudsql-slow-auth",
     "wrong-password",

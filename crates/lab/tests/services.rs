@@ -236,6 +236,29 @@ async fn services_that_disagree_about_the_secret_issue_tokens_nobody_takes() {
 }
 
 #[tokio::test]
+async fn what_is_not_ready_or_has_no_manager_closes_with_1011() {
+    let tmp = tmp();
+    let deployed = |variables: &str| {
+        scenario(&format!("[[fault]]\nkind = \"deploy\"\nvariables = {variables}"))
+    };
+    let lab =
+        lab(tmp.path(), deployed("{ LAB_DEFECT = \"services\", LAB_LIFESPAN = \"swallow\" }"));
+    let lab = lab.await;
+    assert_eq!(get(&lab, "GET", BACKEND, "/health").await.0, 503);
+    let mut socket = websocket(&lab, None).await.unwrap();
+    assert_eq!(closed(&mut socket).await, 1011);
+    lab.stop().await.unwrap();
+
+    let lab = self::lab(tmp.path(), deployed("{ LAB_DEFECT = \"websocket-manager\" }")).await;
+    assert_eq!(get(&lab, "GET", BACKEND, "/health").await.0, 200);
+    assert_eq!(websocket(&lab, None).await.err(), Some(403));
+    let tokens = login(&lab).await;
+    let mut socket = websocket(&lab, tokens["access_token"].as_str()).await.unwrap();
+    assert_eq!(closed(&mut socket).await, 1011);
+    lab.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn an_auth_service_that_is_down_and_a_balancer_without_websockets() {
     let tmp = tmp();
     let faults = "[[fault]]\nkind = \"auth-down\"\n[[fault]]\nkind = \"websocket-blocked\"";

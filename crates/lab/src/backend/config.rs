@@ -19,6 +19,7 @@ pub(crate) struct Config {
     pub(crate) database: Database,
     pub(crate) redis: Redis,
     pub(crate) limits: Limits,
+    pub(crate) retries: Option<Retries>,
     pub(crate) faults: Faults,
     /// `LAB_JWT_SECRET`: what tokens are signed with (HS256).
     pub(crate) jwt_secret: Option<SecretString>,
@@ -108,6 +109,20 @@ pub(crate) struct Limits {
     pub(crate) validation: Duration,
 }
 
+/// `LAB_RETRIES`: so many attempts to open the pool, each with its own limit, with a back-off between
+/// them and a circuit breaker. Without it the pool is opened in one wait, as in the versions before.
+/// Defaults are the observed application's for Cloud SQL.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Retries {
+    pub(crate) attempts: u32,
+    /// `LAB_RETRY_BASE`, 2 s: the first back-off.
+    pub(crate) base: Duration,
+    /// `LAB_RETRY_CAP`, 30 s: the longest one.
+    pub(crate) cap: Duration,
+    /// `LAB_CIRCUIT_RECOVERY`, 60 s: how long the open circuit lets nobody through.
+    pub(crate) recovery: Duration,
+}
+
 /// What is wrong with this process, if anything.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Faults {
@@ -132,6 +147,8 @@ pub(crate) enum Defect {
     Import,
     /// A call on nothing, in the phase SERVICES.
     Services,
+    /// A call on nothing whenever a WebSocket needs its manager.
+    WebsocketManager,
 }
 
 impl FromStr for Defect {
@@ -140,7 +157,8 @@ impl FromStr for Defect {
         match text {
             "import" => Ok(Self::Import),
             "services" => Ok(Self::Services),
-            _ => Err("there are import and services".into()),
+            "websocket-manager" => Ok(Self::WebsocketManager),
+            _ => Err("there are import, services and websocket-manager".into()),
         }
     }
 }
@@ -159,7 +177,14 @@ impl Config {
         let defect = variables.get("LAB_DEFECT").map(|defect| {
             defect.parse().map_err(|error| format!("LAB_DEFECT={defect:?}: {error}"))
         });
+        let retries = Retries {
+            attempts: variables.parse("LAB_RETRIES", 0)?,
+            base: seconds("LAB_RETRY_BASE", 2)?,
+            cap: seconds("LAB_RETRY_CAP", 30)?,
+            recovery: seconds("LAB_CIRCUIT_RECOVERY", 60)?,
+        };
         Ok(Self {
+            retries: (retries.attempts > 0).then_some(retries),
             port: variables.parse("PORT", 8000)?,
             is_auth: variables.get("LAB_APP") == Some("auth"),
             environment: text("ENVIRONMENT", "staging"),
@@ -217,7 +242,7 @@ mod tests {
     #[test]
     fn a_wrong_value_names_its_variable() {
         assert!(config(&[("PORT", "x")]).unwrap_err().starts_with("PORT=\"x\": "));
-        assert!(config(&[("LAB_DEFECT", "x")]).unwrap_err().contains("import and services"));
+        assert!(config(&[("LAB_DEFECT", "x")]).unwrap_err().contains("import, services and"));
         assert!(config(&[("LAB_LIMIT_POOL", "fast")]).unwrap_err().contains("LAB_LIMIT_POOL"));
     }
 

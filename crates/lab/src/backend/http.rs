@@ -14,10 +14,11 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::App;
+use super::config::Defect;
 use super::log::Level;
 use super::python::DatabaseError;
 use super::startup::{Progress, State};
-use super::ws::WebSockets;
+use super::ws::{Trouble, WebSockets};
 use crate::services::pages::{Answer, detail, json as document, not_allowed};
 
 /// A start-up that lasts longer is called too long.
@@ -112,10 +113,10 @@ impl Handler {
             ("/health/ready", None) => self.ready(&progress).await,
             ("/health/startup", held_up) => self.startup(&progress, held_up.is_none()).await,
             ("/health/backend", held_up) => self.capabilities(&progress, held_up.is_none()).await,
-            ("/ws" | "/api/threads", Some(_)) => {
+            ("/api/threads", Some(_)) => {
                 detail(StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable")
             }
-            ("/ws", None) => self.websocket(request),
+            ("/ws", held_up) => self.websocket(request, held_up.is_none()),
             ("/api/threads", None) => self.threads().await,
             _ => detail(StatusCode::NOT_FOUND, "Not Found"),
         }
@@ -131,14 +132,24 @@ impl Handler {
         })
     }
 
-    fn websocket(&self, request: Request<Incoming>) -> Answer {
+    fn websocket(&self, request: Request<Incoming>, ready: bool) -> Answer {
         let Some(sockets) = &self.sockets else {
             self.app
                 .log
                 .error("netra_backend.app.routes.websocket", "JWT_SECRET_KEY not configured");
             return detail(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error");
         };
-        let (answer, conversation) = sockets.answer(request);
+        let manager = self.app.config.faults.defect == Some(Defect::WebsocketManager);
+        let trouble = match (ready, manager) {
+            (false, _) => Some(Trouble::NotReady),
+            (true, true) => {
+                let message = "WebSocket manager creation failed: 'NoneType' object has no attribute 'create_manager'";
+                self.app.log.error("netra_backend.app.websocket_core.factory", message);
+                Some(Trouble::Manager)
+            }
+            (true, false) => None,
+        };
+        let (answer, conversation) = sockets.answer(request, trouble);
         if let Some(conversation) = conversation {
             tokio::spawn(conversation);
         }

@@ -11,6 +11,7 @@ mod http;
 mod log;
 mod phases;
 mod python;
+mod retry;
 mod server;
 mod startup;
 pub(crate) mod ws;

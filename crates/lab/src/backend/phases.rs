@@ -12,6 +12,7 @@ use super::cache;
 use super::config::Defect;
 use super::database::{Connector, Pool};
 use super::python::DatabaseError;
+use super::retry::{self, Circuit};
 use super::startup::{Failure, Phase, SMD};
 
 /// Tables the application cannot do without.
@@ -51,11 +52,13 @@ pub(super) async fn auth(app: &App) -> Result<(), String> {
                 ),
                 traceback: DatabaseError::Timeout.traceback(),
                 timed_out: true,
+                circuit: "closed",
             }),
             Ok(Err(error)) => Err(Failure {
                 message: format!("Database connection failed: {error}"),
                 traceback: error.traceback(),
                 timed_out: false,
+                circuit: "closed",
             }),
         }
     };
@@ -90,7 +93,7 @@ fn step(app: &App, step: &str, done: &str) {
 
 fn plain(message: String, class: &str) -> Failure {
     let traceback = format!("Traceback (most recent call last):\n{class}: {message}");
-    Failure { message, traceback, timed_out: false }
+    Failure { message, traceback, timed_out: false, circuit: "closed" }
 }
 
 fn init(app: &App) -> Result<(), Failure> {
@@ -138,9 +141,7 @@ async fn database(app: &App) -> Result<(), Failure> {
     }
     let pool = Pool::new(connector, &config.database, limits.pool);
     if !config.faults.lazy_engine {
-        let mut last = DatabaseError::Timeout;
-        let filled = timeout(limits.initialization, fill(&pool, &mut last)).await;
-        filled.map_err(|_| timed_out(app, &last))?.map_err(|error| refused(&error))?;
+        open(app, &pool).await?;
         step(
             app,
             "4",
@@ -155,6 +156,26 @@ async fn database(app: &App) -> Result<(), Failure> {
     step(app, "5", &format!("Database tables verified ({tables} tables)"));
     app.set_pool(pool);
     Ok(())
+}
+
+/// Opens the pool, in one wait or in attempts.
+async fn open(app: &App, pool: &Pool) -> Result<(), Failure> {
+    let limit = app.config.limits.initialization;
+    let Some(retries) = &app.config.retries else {
+        let mut last = DatabaseError::Timeout;
+        let filled = timeout(limit, fill(pool, &mut last)).await;
+        return filled.map_err(|_| timed_out(app, &last))?.map_err(|error| refused(&error));
+    };
+    let mut circuit = Circuit::default();
+    let told = (&app.log, app.config.environment.as_str());
+    let opened = retry::run(retries, limit, told, &mut circuit, async || pool.fill().await).await;
+    opened.map_err(|error| Failure {
+        circuit: circuit.state(),
+        ..match error {
+            DatabaseError::Timeout => timed_out(app, &error),
+            error => refused(&error),
+        }
+    })
 }
 
 /// Whether the schema is there, over a connection of psycopg2 without a limit. What fails is logged
@@ -219,6 +240,7 @@ fn timed_out(app: &App, last: &DatabaseError) -> Failure {
         ),
         traceback: last.traceback(),
         timed_out: true,
+        circuit: "closed",
     }
 }
 
@@ -229,6 +251,7 @@ fn refused(error: &DatabaseError) -> Failure {
         ),
         traceback: error.traceback(),
         timed_out: false,
+        circuit: "closed",
     }
 }
 
@@ -261,6 +284,7 @@ async fn services(app: &App) -> Result<(), Failure> {
                  AttributeError: {WHY}"
             ),
             timed_out: false,
+            circuit: "closed",
         });
     }
     let users = app.count("select count(*) from users").await;
@@ -292,6 +316,7 @@ async fn finalize(app: &App) -> Result<(), Failure> {
             message: format!("Health check timeout after {:.1}s", limit.as_secs_f64()),
             traceback: DatabaseError::Timeout.traceback(),
             timed_out: true,
+            circuit: "closed",
         }),
     }
 }

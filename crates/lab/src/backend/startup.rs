@@ -103,6 +103,8 @@ pub(crate) struct Failure {
     pub(crate) traceback: String,
     /// Whether a limit ended it.
     pub(crate) timed_out: bool,
+    /// The circuit breaker's state; `closed` where there is none, as the observed application says it.
+    pub(crate) circuit: &'static str,
 }
 
 /// Runs all phases.
@@ -176,13 +178,13 @@ fn complete(app: &App) {
 
 fn fail(app: &App, phase: Phase, after: Duration, failure: &Failure) -> String {
     let log = &app.log;
-    let Failure { message, traceback, timed_out } = failure;
+    let Failure { message, traceback, timed_out, circuit } = failure;
     let progress = app.progress(|progress| progress.clone());
     let seconds = after.as_secs_f64();
     let mut failed =
         format!(" FAIL:  PHASE FAILED: {} - {message} (after {seconds:.2}s)", phase.name());
     if *timed_out {
-        failed.push_str(" [TIMEOUT - Circuit: closed]");
+        failed.push_str(&format!(" [TIMEOUT - Circuit: {circuit}]"));
     }
     log.error(SMD, message);
     log.error(SMD, &failed);

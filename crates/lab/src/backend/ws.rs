@@ -21,7 +21,7 @@ use secrecy::SecretString;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_util::sync::CancellationToken;
 
-use super::ws_conversation::converse;
+use super::ws_conversation::{converse, turn_away};
 use crate::services::jwt::{Claims, Key, Use};
 use crate::services::pages::{Answer, detail, empty};
 use crate::services::upstream::{says, wants_upgrade};
@@ -55,6 +55,24 @@ impl fmt::Debug for WebSockets {
     }
 }
 
+/// Why whoever asks is let in and closed with 1011 at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// The start-up is not complete: nobody's token is looked at.
+    NotReady,
+    /// The manager of a WebSocket cannot be made.
+    Manager,
+}
+
+impl Trouble {
+    fn reason(self) -> &'static str {
+        match self {
+            Self::NotReady => "Service not ready",
+            Self::Manager => "WebSocket manager creation failed",
+        }
+    }
+}
+
 /// How a request is answered.
 struct Admitted {
     claims: Claims,
@@ -73,11 +91,12 @@ impl WebSockets {
         Self { key: Key::new(secret), heartbeat, thinking, shutdown, log }
     }
 
-    /// Answers a request for `/ws`. Where it is let in, the future is the conversation: run it once
+    /// Answers a request for `/ws` of an application in `trouble`, if any. Where it is let in, the future is the conversation: run it once
     /// the answer is on its way.
     pub(crate) fn answer(
         self: &Arc<Self>,
         mut request: Request<Incoming>,
+        trouble: Option<Trouble>,
     ) -> (Answer, Option<impl Future<Output = ()> + Send + 'static>) {
         let headers = request.headers();
         let asked = wants_upgrade(headers) && says(headers, &SEC_WEBSOCKET_VERSION, "13");
@@ -86,7 +105,11 @@ impl WebSockets {
             return (detail(StatusCode::NOT_FOUND, "Not Found"), None);
         };
         let accept = derive_accept_key(key.as_bytes());
-        let admitted = match self.admit(headers) {
+        let admitted = match trouble {
+            Some(Trouble::NotReady) => Ok((agreed(&offered(headers)).unwrap_or_default(), None)),
+            _ => self.admit(headers).map(|admitted| (admitted.subprotocol, Some(admitted.claims))),
+        };
+        let (subprotocol, claims) = match admitted {
             Ok(admitted) => admitted,
             Err(why) => {
                 (self.log)("ERROR", &why);
@@ -100,15 +123,21 @@ impl WebSockets {
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         let accept = HeaderValue::from_str(&accept).expect("base64 is a header value");
         headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
-        if let Some(subprotocol) = &admitted.subprotocol
+        if let Some(subprotocol) = &subprotocol
             && let Ok(subprotocol) = HeaderValue::from_str(subprotocol)
         {
             headers.insert(SEC_WEBSOCKET_PROTOCOL, subprotocol);
         }
         let sockets = Arc::clone(self);
         let conversation = async move {
-            if let Ok(stream) = upgraded.await {
-                converse(TokioIo::new(stream), &sockets, &admitted.claims).await;
+            let Ok(stream) = upgraded.await else { return };
+            let stream = TokioIo::new(stream);
+            match (trouble, claims) {
+                (None, Some(claims)) => converse(stream, &sockets, &claims).await,
+                (trouble, _) => {
+                    let reason = trouble.unwrap_or(Trouble::NotReady).reason();
+                    turn_away(stream, &sockets, reason).await;
+                }
             }
         };
         (answer, Some(conversation))

@@ -52,6 +52,17 @@ pub(super) async fn converse(stream: TokioIo<Upgraded>, sockets: &WebSockets, cl
     part(socket, goodbye).await;
 }
 
+/// Closes with 1011 before a word is said.
+pub(super) async fn turn_away(
+    stream: TokioIo<Upgraded>,
+    sockets: &WebSockets,
+    reason: &'static str,
+) {
+    let socket = WebSocketStream::from_raw_socket(stream, Role::Server, None).await;
+    (sockets.log)("ERROR", &format!("WebSocket closed with 1011: {reason}"));
+    part(socket, Some((CloseCode::Error, reason))).await;
+}
+
 /// The close frame to send; `None` when the other end closed or is gone.
 async fn talk(
     socket: &mut Socket,
