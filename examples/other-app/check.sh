@@ -21,6 +21,10 @@ run() { # NAME WANTED-EXIT-CODE ARGUMENTS..
 
 run healthy 0 'smd.*'
 run failing 10 'smd.*' --set application.environment.FAIL_AT=store
+# The shop's known failure is data, too: reproduced there, and not in the healthy one.
+known=examples/other-app/store-gives-up.toml
+run reproduced 0 'smd.*' --set application.environment.FAIL_AT=store --reproduce "$known"
+run not-reproduced 20 'smd.*' --reproduce "$known"
 # Nobody named the process: it is not run, and nothing is found.
 "$shakedown" run --env examples/other-app/environment.toml --results-dir "$results" \
     --output-format json smd.exit-code >"$results/unnamed.json" || true

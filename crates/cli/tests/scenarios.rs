@@ -174,3 +174,14 @@ fn a_service_that_is_not_ready_closes_with_1011() {
     assert!(found.contains("code 1011 (Service not ready)"), "{found}");
     assert!(found.contains("an error inside the service, or it is not ready"), "{found}");
 }
+
+#[test]
+fn another_failure_is_another_signature() {
+    let asked = ["smd.exit-code", "cloudsql.connect-timing", "goldenpath.availability"];
+    let told = ["--output-format", "json", "--reproduce", "services-crash"];
+    let arguments: Vec<&str> = told.into_iter().chain(asked).collect();
+    for (scenario, exit) in [("code-defect-phase5", 0), ("healthy", 20)] {
+        let played = play(scenario, &arguments);
+        assert_eq!(played.exit, exit, "{scenario}: {:#}", played.run);
+    }
+}

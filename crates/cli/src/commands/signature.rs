@@ -16,8 +16,10 @@ use crate::exit::usage;
 use crate::{exit, output};
 
 /// The signatures this binary carries; a file in `./signatures` of the same name wins.
-const BUILT_IN: &[(&str, &str)] =
-    &[("issue-1278", include_str!("../../../../signatures/issue-1278.toml"))];
+const BUILT_IN: &[(&str, &str)] = &[
+    ("issue-1278", include_str!("../../../../signatures/issue-1278.toml")),
+    ("services-crash", include_str!("../../../../signatures/services-crash.toml")),
+];
 
 pub(super) fn signature(command: &SignatureCommand) -> Result<u8> {
     match command {
