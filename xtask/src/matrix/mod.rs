@@ -43,7 +43,7 @@ pub(crate) struct Matrix {
     #[arg(long, default_value_t = 1, value_name = "N")]
     seeds: u64,
     /// How many labs at a time
-    #[arg(long, default_value_t = 2, value_name = "N")]
+    #[arg(long, default_value_t = 3, value_name = "N")]
     jobs: usize,
     /// The labs' time scale
     #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=20))]
