@@ -45,6 +45,10 @@ pub(crate) struct Matrix {
     /// How many labs at a time
     #[arg(long, default_value_t = 3, value_name = "N")]
     jobs: usize,
+    /// How often a cell that missed is played again: limits of a second pass between two labs on a
+    /// busy machine. What is right only then is told as flaky
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    retries: u32,
     /// The labs' time scale
     #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=20))]
     time_scale: u32,
@@ -116,20 +120,21 @@ impl Matrix {
         let folder = tempfile::tempdir().context("cannot make a folder")?;
         let folder = self.keep.as_deref().unwrap_or(folder.path());
         let next = AtomicUsize::new(0);
+        let flaky = AtomicUsize::new(0);
         let judged = Mutex::new(Vec::new());
         std::thread::scope(|scope| {
             for _ in 0..self.jobs.clamp(1, cells.len().max(1)) {
                 scope.spawn(|| {
                     while let Some(cell) = cells.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let dir = folder.join(format!("{}-{}", cell.label(), cell.seed));
-                        let played =
-                            play::play(&binary, cell, cell.time_scale(self.time_scale), &dir);
-                        let judgement = match &played {
-                            Ok(played) => judge::judge(cell, played),
-                            Err(error) => Judgement::broken(&cell.scenario, format!("{error:#}")),
-                        };
-                        let seconds = played.map_or(0.0, |played| played.seconds);
-                        println!("{}", judgement.line(&cell.label(), cell.seed, seconds));
+                        let mut judgement = self.play(&binary, cell, 0, folder);
+                        for again in 1..=self.retries {
+                            if judgement.misses.is_empty() {
+                                break;
+                            }
+                            judgement = self.play(&binary, cell, again, folder);
+                            let right = judgement.misses.is_empty();
+                            flaky.fetch_add(usize::from(right), Ordering::Relaxed);
+                        }
                         if let Ok(mut judged) = judged.lock() {
                             judged.push(judgement);
                         }
@@ -140,8 +145,22 @@ impl Matrix {
         let judged = judged.into_inner().unwrap_or_default();
         print!("{}", confusion(&judged));
         let missed = judged.iter().filter(|judgement| !judgement.misses.is_empty()).count();
-        println!("{} cells, {missed} with a miss", judged.len());
+        let flaky = flaky.into_inner();
+        println!("{} cells, {missed} with a miss, {flaky} flaky", judged.len());
         Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    /// Plays a cell, says how it went, and leaves what it left in a folder of its own.
+    fn play(&self, binary: &Path, cell: &Cell, again: u32, folder: &Path) -> Judgement {
+        let dir = folder.join(format!("{}-{}-{again}", cell.label(), cell.seed));
+        let played = play::play(binary, cell, cell.time_scale(self.time_scale), &dir);
+        let judgement = match &played {
+            Ok(played) => judge::judge(cell, played),
+            Err(error) => Judgement::broken(&cell.scenario, format!("{error:#}")),
+        };
+        let seconds = played.map_or(0.0, |played| played.seconds);
+        println!("{}", judgement.line(&cell.label(), cell.seed, seconds));
+        judgement
     }
 
     fn cells(&self, binary: &Path, backends: &[Option<PathBuf>]) -> Result<Vec<Cell>> {
