@@ -60,7 +60,13 @@ pub fn conclusion(diagnosis: &CleanDiagnosis, style: &Style) -> String {
     let (well, ill): (Vec<_>, Vec<_>) =
         services.iter().copied().partition(|service| service.verdict == HealthVerdict::Healthy);
     let mut text = String::new();
-    for service in ill.into_iter().filter(|service| service.follows.is_none()) {
+    for service in ill {
+        // Told below another's root, or so little that there is nothing to tell.
+        let Window { from, to } = service.window;
+        let nothing = service.roots.is_empty() && service.symptoms.is_empty();
+        if service.follows.is_some() || (nothing && from.or(to).is_none()) {
+            continue;
+        }
         text.push_str(&head(service, paint));
         for root in &service.roots {
             text.push_str(&claim(root, paint));

@@ -32,6 +32,11 @@ impl Group {
         i32::try_from(id).ok().filter(|id| *id > 1).map(|id| Self(Pid::from_raw(id)))
     }
 
+    /// The id.
+    pub(crate) fn id(self) -> i32 {
+        self.0.as_raw()
+    }
+
     /// Whether any of its processes is left, one not yet waited for among them.
     pub(crate) fn lives(self) -> bool {
         killpg(self.0, None) != Err(Errno::ESRCH)

@@ -8,6 +8,7 @@ mod consent;
 mod entry;
 mod follow;
 mod group;
+mod guard;
 mod health;
 mod lines;
 mod place;

@@ -22,6 +22,7 @@ use super::Running;
 use super::consent;
 use super::entry::Entry;
 use super::group::{Group, Held};
+use super::guard::Guard;
 use super::health::{self, Poll};
 use super::lines::Lines;
 use super::place::Place;
@@ -239,10 +240,11 @@ fn register(ctx: &ProbeCtx, section: &Application, group: &Arc<OnceLock<Group>>)
     )
 }
 
-/// A process that was started. Kills its group when it is dropped.
+/// A process that was started. Kills its group when it is dropped; its guard does when we are killed.
 struct Started {
     child: Child,
     group: Group,
+    _guard: Guard,
     lines: mpsc::Receiver<(Timestamp, String)>,
     since: Instant,
 }
@@ -274,10 +276,14 @@ impl Started {
         let id = child.id().and_then(Group::of);
         let id = id.ok_or_else(|| ProbeError::internal("starting the application", "no id"))?;
         let _ = group.set(id);
+        let guard = Guard::over(id).map_err(|error| {
+            id.kill();
+            ProbeError::internal("starting the guard of the application", error)
+        })?;
         let (sender, lines) = mpsc::channel(1024);
         tokio::spawn(forward(child.stdout.take(), sender.clone()));
         tokio::spawn(forward(child.stderr.take(), sender));
-        Ok(Self { child, group: id, lines, since })
+        Ok(Self { child, group: id, _guard: guard, lines, since })
     }
 }
 
