@@ -78,6 +78,13 @@ fn diagnose(case: &Case<'_>, claims: Vec<&Claim>) -> ServiceDiagnosis {
         roots.clear();
     }
     explain(&mut roots, &names);
+    for root in &mut roots {
+        if let Some(at) = case.over_since(&root.cause) {
+            root.summary.push_str(&format!(
+                " It is over: since {at:.0} nothing of it is seen, nothing fails and requests are served."
+            ));
+        }
+    }
     let refuted = claims
         .iter()
         .filter(|claim| claim.status == ClaimStatus::Refuted)

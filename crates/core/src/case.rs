@@ -7,6 +7,7 @@
 
 mod argument;
 mod probed;
+mod recovered;
 mod refusals;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -60,7 +60,7 @@ const SIGNALS: &[LogSignal] = &[
     // asyncpg
     cannot("cloudsql.asyncpg-closed", &["connection was closed in the middle of operation", "unexpected connection_lost() call"], 0.75),
     cannot("cloudsql.asyncpg-gone", &["ConnectionDoesNotExistError"], 0.7),
-    cannot("cloudsql.asyncpg-refused", &["Connect call failed ("], 0.85).capture(r"Connect call failed \(\[?'?(?P<target>[^)]*, ?(?:5432|5433|6432|3307))\b|Connect call failed \('(?P<socket>/[^']*)'"),
+    cannot("cloudsql.asyncpg-refused", &["Connect call failed ("], 0.85).capture(r"Connect call failed \(\[?'?(?P<target>[^',)]+)'?, ?(?:5432|5433|6432|3307)\b|Connect call failed \('(?P<socket>/[^']*)'"),
     cannot("cloudsql.asyncpg-connect-timeout", &["asyncpg/connect_utils.py", "asyncpg/connection.py"], 0.75).with(&["TimeoutError"]),
     cannot("cloudsql.engine-connect-timeout", &["in _ensure_database", "engine.connect()", "sqlalchemy/pool/base.py", "sqlalchemy/engine/base.py"], 0.7).with(&["TimeoutError"]).unless(&["QueuePool limit"]),
     cannot("cloudsql.cancelled-connect", &["engine.connect()", "sqlalchemy/pool/base.py", "asyncpg/connect_utils.py"], 0.65).with(&["CancelledError"]).unless(&["QueuePool limit", "TimeoutError"]),
