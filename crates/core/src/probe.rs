@@ -14,9 +14,9 @@ use crate::outcome::Outcome;
 
 /// One question about the target, asked once per run.
 ///
-/// What the caller promises: `run` is polled on a tokio runtime with time and I/O enabled; the whole
-/// of `draws()` has been set aside for it; nothing else runs the same probe value at the same
-/// time.
+/// What the caller promises: `run` is polled on a tokio runtime with time and I/O enabled; what
+/// `draws()` or else `meta().draws` says has been set aside for it; nothing else runs the same probe
+/// value at the same time.
 ///
 /// What you must do: take every connection through a lease of `ctx`; register the undo of whatever
 /// you create in [`ProbeCtx::cleanup`] *before* you create it; return an [`Outcome`] for everything
@@ -36,9 +36,9 @@ pub trait Probe: Send + Sync + Debug + 'static {
     fn meta(&self) -> &'static ProbeMeta;
 
     /// What this probe draws as it is configured: what the plan shows and the run sets aside.
-    /// `meta().draws`, unless its configuration asks for more or less.
-    fn draws(&self) -> Vec<Draw> {
-        self.meta().draws.to_vec()
+    /// `None`, the default, is what its description says.
+    fn draws(&self) -> Option<Vec<Draw>> {
+        None
     }
 
     /// Asks the question.

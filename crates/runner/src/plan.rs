@@ -128,7 +128,7 @@ pub fn plan(
         let entry = selected.iter().find(|entry| entry.meta.id == meta.id);
         // A configuration that does not fit is the run's to report.
         let probe = entry.and_then(|entry| (entry.build)(environment).ok());
-        probe.map_or_else(|| meta.draws.to_vec(), |probe| probe.draws())
+        probe.and_then(|probe| probe.draws()).unwrap_or_else(|| meta.draws.to_vec())
     };
     let probes: Vec<_> = metas
         .iter()

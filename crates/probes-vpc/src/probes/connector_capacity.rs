@@ -139,10 +139,10 @@ impl Probe for ConnectorCapacity {
         &META
     }
 
-    fn draws(&self) -> Vec<Draw> {
+    fn draws(&self) -> Option<Vec<Draw>> {
         // One more than is held, for the connect that finds no room.
         let most = DRAW.max(self.config.find_limits_up_to.saturating_add(1));
-        vec![Draw::between(resource::DATABASE_CONNECTION, 1, most)]
+        Some(vec![Draw::between(resource::DATABASE_CONNECTION, 1, most)])
     }
 
     async fn run(&self, ctx: &ProbeCtx) -> Result<Outcome, ProbeError> {
@@ -510,11 +510,11 @@ mod tests {
     fn only_who_asks_for_limits_draws_more_than_three() {
         let most = |up_to| {
             let config = ConnectorCapacityConfig { find_limits_up_to: up_to, ..Default::default() };
-            let draws = ConnectorCapacity::from_config(config).draws();
+            let draws = ConnectorCapacity::from_config(config).draws().unwrap();
             (draws[0].least, draws[0].amount)
         };
         assert_eq!((most(0), most(40)), ((1, 3), (1, 41)));
-        assert_eq!(ConnectorCapacity::from_config(Default::default()).draws(), META.draws);
+        assert_eq!(ConnectorCapacity::from_config(Default::default()).draws().unwrap(), META.draws);
     }
 
     #[test]

@@ -131,9 +131,9 @@ impl Probe for ScalingDelay {
         &META
     }
 
-    fn draws(&self) -> Vec<Draw> {
+    fn draws(&self) -> Option<Vec<Draw>> {
         let most = self.config.connections.get();
-        vec![Draw::between(resource::DATABASE_CONNECTION, 1, most)]
+        Some(vec![Draw::between(resource::DATABASE_CONNECTION, 1, most)])
     }
 
     async fn run(&self, ctx: &ProbeCtx) -> Result<Outcome, ProbeError> {
