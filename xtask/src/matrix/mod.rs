@@ -37,13 +37,13 @@ pub(crate) struct Matrix {
     scenarios: Vec<String>,
     /// The backend: the lab's own, or apps/fastapi under gunicorn and under bare uvicorn, of which
     /// the start-ups are compared, their exit codes, and what it writes without a platform
-    #[arg(long, value_enum, default_value_t = Application::Lab)]
-    application: Application,
+    #[arg(long, value_enum, num_args = 1.., default_values_t = [Application::Lab])]
+    application: Vec<Application>,
     /// How many seeds of each
     #[arg(long, default_value_t = 1, value_name = "N")]
     seeds: u64,
     /// How many labs at a time
-    #[arg(long, default_value_t = 3, value_name = "N")]
+    #[arg(long, default_value_t = 4, value_name = "N")]
     jobs: usize,
     /// How often a cell that missed is played again: limits of a second pass between two labs on a
     /// busy machine. What is right only then is told as flaky
@@ -106,19 +106,14 @@ impl Cell {
 
 impl Matrix {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        let binary = shell::build_shakedown(&[])?;
-        let backends = match self.application {
-            Application::Lab => vec![None],
-            Application::Fastapi => match fastapi::prepare()? {
-                Ok(folder) => {
-                    fastapi::SERVERS.iter().map(|server| Some(folder.join(server))).collect()
-                }
-                Err(missing) => bail!("apps/fastapi cannot be run here: {missing}"),
-            },
-        };
-        let cells = self.cells(&binary, &backends)?;
+        let built = shell::build_shakedown(&[])?;
+        let cells = self.cells(&built, &self.backends()?)?;
         let folder = tempfile::tempdir().context("cannot make a folder")?;
         let folder = self.keep.as_deref().unwrap_or(folder.path());
+        // Whoever builds meanwhile builds another one.
+        let own = tempfile::tempdir().context("cannot make a folder")?;
+        let binary = own.path().join("shakedown");
+        std::fs::copy(&built, &binary).context("cannot copy the program")?;
         let next = AtomicUsize::new(0);
         let flaky = AtomicUsize::new(0);
         let judged = Mutex::new(Vec::new());
@@ -163,6 +158,22 @@ impl Matrix {
         judgement
     }
 
+    fn backends(&self) -> Result<Vec<Option<PathBuf>>> {
+        let mut backends = Vec::new();
+        for application in &self.application {
+            match application {
+                Application::Lab => backends.push(None),
+                Application::Fastapi => match fastapi::prepare()? {
+                    Ok(folder) => {
+                        backends.extend(fastapi::SERVERS.map(|server| Some(folder.join(server))));
+                    }
+                    Err(missing) => bail!("apps/fastapi cannot be run here: {missing}"),
+                },
+            }
+        }
+        Ok(backends)
+    }
+
     fn cells(&self, binary: &Path, backends: &[Option<PathBuf>]) -> Result<Vec<Cell>> {
         let mut command = Command::new(binary);
         let text = shell::output(command.args(["lab", "scenarios", "--json"]))?;
@@ -178,14 +189,12 @@ impl Matrix {
         for scenario in all {
             let name = name(&scenario);
             let start_up = START_UP.contains(&name.as_str());
-            if !self.scenarios.is_empty() && !self.scenarios.contains(&name)
-                || self.application == Application::Fastapi && !start_up
-            {
+            if !self.scenarios.is_empty() && !self.scenarios.contains(&name) {
                 continue;
             }
             let first = scenario["seed"].as_u64().unwrap_or_default();
             for seed in first..first + self.seeds {
-                for backend in backends.iter().cloned() {
+                for backend in backends.iter().filter(|b| b.is_none() || start_up).cloned() {
                     let (name, scenario) = (name.clone(), scenario.clone());
                     cells.push(Cell { name, seed, scenario, backend });
                 }
