@@ -280,9 +280,9 @@ pub(crate) enum SignatureCommand {
         /// The run's results folder
         #[arg(long, value_name = "RUN_DIR")]
         from: PathBuf,
-        /// Its id, which is also its file's name
+        /// Its id, which is also its file's name; default: made of the run's session
         #[arg(long)]
-        id: String,
+        id: Option<String>,
     },
 }
 

@@ -63,8 +63,8 @@ pub fn conclusion(diagnosis: &CleanDiagnosis, style: &Style) -> String {
     for service in ill {
         // Told below another's root, or so little that there is nothing to tell.
         let Window { from, to } = service.window;
-        let nothing = service.roots.is_empty() && service.symptoms.is_empty();
-        if service.follows.is_some() || (nothing && from.or(to).is_none()) {
+        let nothing = service.roots.is_empty() && from.or(to).is_none();
+        if service.follows.is_some() || nothing {
             continue;
         }
         text.push_str(&head(service, paint));

@@ -43,9 +43,10 @@ impl Live {
                 let repeats = plan.probes.iter().filter(|probe| probe.repeat > 1);
                 self.repeats = repeats.map(|probe| (probe.id.clone(), probe.repeat)).collect();
                 let target = &plan.target;
+                let probes = plan.probes.len();
                 let text = format!(
-                    "{} probes against {} ({}), about {}, session {}",
-                    plan.probes.len(),
+                    "{probes} probe{} against {} ({}), about {}, session {}",
+                    if probes == 1 { "" } else { "s" },
                     target.environment,
                     target.tier.as_str(),
                     words::duration(plan.expected_ms),

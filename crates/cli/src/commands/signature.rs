@@ -33,7 +33,8 @@ pub(super) fn signature(command: &SignatureCommand) -> Result<u8> {
         SignatureCommand::New { from, id } => {
             let record: RunRecord = read(from, "test_execution_log.json")?;
             let diagnosis: Diagnosis = read(from, "diagnosis.json")?;
-            let signature = derive(id, &record, &diagnosis).map_err(|e| usage(e.to_string()))?;
+            let id = id.clone().unwrap_or_else(|| named_after(&record.plan.session_id));
+            let signature = derive(&id, &record, &diagnosis).map_err(|e| usage(e.to_string()))?;
             output::out(&toml::to_string_pretty(&signature)?);
             output::note(&format!(
                 "write it to signatures/{id}.toml, take out what happened by chance, then: \
@@ -42,6 +43,11 @@ pub(super) fn signature(command: &SignatureCommand) -> Result<u8> {
         }
     }
     Ok(exit::PASSED)
+}
+
+/// A session's id as that of a signature.
+fn named_after(session: &str) -> String {
+    session.to_ascii_lowercase().replace('_', "-")
 }
 
 /// The signature `name`: a file, one of `./signatures`, or one this binary carries.
@@ -106,4 +112,14 @@ pub(super) fn value(environment: &Environment, key: &str) -> Option<String> {
     // A setting that says why it is assumed.
     let value = value.get("value").unwrap_or(value);
     Some(value.as_str().map_or_else(|| Value::to_string(value), str::to_owned))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signature_without_an_id_is_named_after_its_run() {
+        assert_eq!(named_after("issue_1278_20260304_080000"), "issue-1278-20260304-080000");
+    }
 }
