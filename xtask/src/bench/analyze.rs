@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -144,15 +145,23 @@ fn measured(command: &mut Command) -> Result<(f64, f64)> {
     let begun = Instant::now();
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     let process = Process { id: child.id() };
-    let mut peak = 0;
-    let status = loop {
-        peak = process.peak_resident_bytes().unwrap_or(0).max(peak);
-        if let Some(status) = child.try_wait()? {
-            break status;
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    };
-    let ms = begun.elapsed().as_secs_f64() * 1e3;
+    let ended = AtomicBool::new(false);
+    // The peak is asked for beside, and seldom: it must not take the time of what is measured.
+    let (status, ms, peak) = std::thread::scope(|scope| {
+        let watch = scope.spawn(|| {
+            let mut peak = 0;
+            while !ended.load(Ordering::Relaxed) {
+                peak = process.peak_resident_bytes().unwrap_or(0).max(peak);
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            peak
+        });
+        let status = child.wait();
+        let ms = begun.elapsed().as_secs_f64() * 1e3;
+        ended.store(true, Ordering::Relaxed);
+        (status, ms, watch.join().unwrap_or(0))
+    });
+    let status = status?;
     ensure!(status.success(), "{command:?} ended with {status}");
     Ok((ms, peak as f64 / 1e6))
 }
