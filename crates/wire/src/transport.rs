@@ -25,14 +25,11 @@ pub(crate) enum Transport {
 }
 
 impl Transport {
-    /// Reads and throws away until the peer has closed its end; whether it did within `limit`.
-    pub(crate) async fn wait_for_end(&mut self, limit: Duration) -> bool {
-        let drain = async {
-            let mut scratch = [0; 1024];
-            // A reset, or TLS without its farewell, is an end as well.
-            while let Ok(1..) = self.read(&mut scratch).await {}
-        };
-        tokio::time::timeout(limit, drain).await.is_ok()
+    /// Reads and throws away until the peer has closed its end. How long is for the caller to say.
+    pub(crate) async fn wait_for_end(&mut self) {
+        let mut scratch = [0; 1024];
+        // A reset, or TLS without its farewell, is an end as well.
+        while let Ok(1..) = self.read(&mut scratch).await {}
     }
 
     /// Closes our end and waits for the peer's; whether it came within `limit`.
@@ -40,9 +37,9 @@ impl Transport {
         let parting = async {
             // If this fails, the peer is gone, and reading shows it.
             let _ = self.shutdown().await;
-            self.wait_for_end(limit).await
+            self.wait_for_end().await;
         };
-        tokio::time::timeout(limit, parting).await.unwrap_or(false)
+        tokio::time::timeout(limit, parting).await.is_ok()
     }
 }
 

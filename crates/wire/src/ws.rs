@@ -297,9 +297,9 @@ impl WebSocket {
             // If this fails, the peer is gone, and reading shows it.
             let _ = stream.close(None).await;
             while let Some(Ok(_)) = stream.next().await {}
-            stream.into_inner().wait_for_end(CLOSE_LIMIT).await
+            stream.into_inner().wait_for_end().await;
         };
-        let gone = tokio::time::timeout(CLOSE_LIMIT, farewell).await.unwrap_or(false);
+        let gone = tokio::time::timeout(CLOSE_LIMIT, farewell).await.is_ok();
         if gone {
             lease.settle();
         }

@@ -63,8 +63,8 @@ pub async fn connect(ctx: &ProbeCtx, lease: Lease, target: &PgTarget) -> Climb<P
         Err(Failed { fault, socket }) => {
             let gone = match socket {
                 Some(mut socket) if matches!(fault, Fault::Sql { .. }) => {
-                    let ended = ctx.guard(socket.wait_for_end(CLOSE_LIMIT)).await;
-                    ended.unwrap_or(false)
+                    let end = tokio::time::timeout(CLOSE_LIMIT, socket.wait_for_end());
+                    matches!(ctx.guard(end).await, Ok(Ok(())))
                 }
                 _ => peer_is_gone(&fault) || never_connected(&ladder.steps),
             };

@@ -215,7 +215,10 @@ impl PgConnection {
             }
             let socket = meter.seen().returned.take();
             match socket {
-                Some(mut socket) => socket.wait_for_end(CLOSE_LIMIT).await,
+                Some(mut socket) => {
+                    socket.wait_for_end().await;
+                    true
+                }
                 None => false,
             }
         };
