@@ -80,7 +80,7 @@ impl Run<'_> {
                 output = future.as_mut() => Woken::Done(output),
                 Some(message) = self.inbox.recv() => Woken::Message(message),
                 Ok(()) = self.urgency.changed() => Woken::Interrupt,
-                () = tokio::time::sleep_until(limit) => Woken::Time,
+                () = until(limit) => Woken::Time,
             };
             match woken {
                 Woken::Done(output) => return Waited::Done(output),
@@ -160,4 +160,11 @@ impl Run<'_> {
         self.halt.get_or_insert(Halt { why, only_this_phase: true });
         self.phase_deadline = None;
     }
+}
+
+/// Sleeps until `limit`. Lets others run first: setting a timer wakes a thread, and most of what is
+/// waited for is there at once.
+async fn until(limit: Instant) {
+    tokio::task::yield_now().await;
+    tokio::time::sleep_until(limit).await;
 }
