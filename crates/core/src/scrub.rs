@@ -44,8 +44,8 @@ pub fn scrub<'j>(json: &'j str, clean: impl for<'s> Fn(&'s str) -> Cow<'s, str>)
                 let inner = json[at + 1..end].trim_end_matches('"');
                 if json[end..].trim_start().starts_with(':') {
                     key = inner;
-                } else if !OURS.contains(&key)
-                    && let Some(cleaned) = cleaned(&json[at..end], inner, &clean)
+                } else if let Some(cleaned) = cleaned(&json[at..end], inner, &clean)
+                    && !OURS.contains(&key)
                 {
                     out.push_str(&json[copied..at]);
                     out.push_str(&cleaned);

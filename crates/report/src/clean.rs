@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Deref;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use shakedown_core::record::{PlannedProbe, RunRecord};
 use shakedown_core::redact::sanitize;
 use shakedown_core::scrub::scrub;
@@ -33,9 +35,7 @@ impl CleanRecord {
     /// [`ReportError`] when the record holds a number that JSON has no word for. The runner makes no
     /// such record.
     pub fn new(record: &RunRecord, redactor: &Redactor) -> Result<Self, ReportError> {
-        let json = serde_json::to_string(record)?;
-        let clean = scrub(&json, |text| clean(text, redactor));
-        let record: RunRecord = serde_json::from_str(&clean)?;
+        let record = cleaned(record, redactor)?;
         let ids = record.plan.probes.iter().map(|planned| planned.id.clone());
         Ok(Self { planned: ids.zip(0..).collect(), record })
     }
@@ -66,8 +66,7 @@ impl CleanDiagnosis {
     ///
     /// [`ReportError`] when it holds a number that JSON has no word for. The analyzer makes none.
     pub fn new(diagnosis: &Diagnosis, redactor: &Redactor) -> Result<Self, ReportError> {
-        let json = serde_json::to_string(diagnosis)?;
-        Ok(Self(serde_json::from_str(&scrub(&json, |text| clean(text, redactor)))?))
+        Ok(Self(cleaned(diagnosis, redactor)?))
     }
 }
 
@@ -76,6 +75,19 @@ impl Deref for CleanDiagnosis {
 
     fn deref(&self) -> &Diagnosis {
         &self.0
+    }
+}
+
+/// `value` with every text in it cleaned. It is read back only when there was something to clean, or
+/// a `null`: what JSON has instead of a value that is not a number.
+fn cleaned<T>(value: &T, redactor: &Redactor) -> Result<T, ReportError>
+where
+    T: Clone + Serialize + DeserializeOwned,
+{
+    let json = serde_json::to_string(value)?;
+    match scrub(&json, |text| clean(text, redactor)) {
+        Cow::Borrowed(clean) if !clean.contains("null") => Ok(value.clone()),
+        clean => Ok(serde_json::from_str(&clean)?),
     }
 }
 
