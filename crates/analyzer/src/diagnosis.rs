@@ -89,7 +89,8 @@ pub fn diagnose(
     reasoning: &Reasoning<'_>,
     options: &ReadOptions,
 ) -> Result<Diagnosed, DiagnoseError> {
-    let search = reasoning.search(Size::Large)?;
+    let size = Size::of(inputs.iter().map(Input::bytes).sum());
+    let search = reasoning.search(size)?;
     let (mut collector, coverage, mut report) =
         read(inputs, options, || Collector::new(Arc::clone(&search)))?;
     let mut observations = Vec::new();

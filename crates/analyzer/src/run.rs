@@ -77,7 +77,12 @@ pub fn observations(record: &RunRecord) -> Vec<Observation> {
         provenance,
         body,
     };
-    let mut out = Vec::new();
+    let told = |probe: &ProbeRecord| {
+        let findings = probe.result.outcome().map_or(0, |outcome| outcome.findings.len());
+        probe.observations.len() + 2 * findings + 1
+    };
+    let room = record.probes.iter().map(told).sum::<usize>() + record.samples.len();
+    let mut out = Vec::with_capacity(room);
     for probe in &record.probes {
         out.extend(probe.observations.iter().cloned());
         let Some(outcome) = probe.result.outcome() else { continue };

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use regex::Regex;
+use shakedown_core::lazy_regex::LazyRegex;
 use shakedown_core::signal::{Emitter, LogSignal};
 use shakedown_core::startup::{Marker, MarkerError, Markers, line_at};
 
@@ -78,13 +79,23 @@ pub enum Size {
     Large,
 }
 
+impl Size {
+    /// The size of a search through so many bytes. What is not known may be much.
+    pub fn of(bytes: Option<u64>) -> Self {
+        match bytes {
+            Some(..4_000_000) => Self::Small,
+            _ => Self::Large,
+        }
+    }
+}
+
 /// The compiled search.
 #[derive(Debug)]
 pub struct Search {
     automaton: AhoCorasick,
     uses: Vec<Use>,
     literals: Vec<String>,
-    signals: Vec<(&'static LogSignal, Option<Regex>)>,
+    signals: Vec<(&'static LogSignal, Option<LazyRegex>)>,
     markers: Markers,
     access: Regex,
 }
@@ -148,7 +159,7 @@ impl Search {
                 uses.push(Use::Signal(index));
             }
             let capture = signal.capture.map(|pattern| {
-                Regex::new(pattern).map_err(|source| PatternError::Pattern {
+                LazyRegex::new(pattern).map_err(|source| PatternError::Pattern {
                     of: signal.id.to_owned(),
                     pattern: pattern.to_owned(),
                     source,
@@ -273,6 +284,7 @@ impl Search {
         }
         let mut captured = Vec::new();
         if let Some(pattern) = capture {
+            let pattern = pattern.get();
             let groups = pattern.captures(message)?;
             for name in pattern.capture_names().flatten() {
                 if let Some(value) = groups.name(name) {

@@ -42,6 +42,7 @@ pub mod environment;
 pub mod evidence;
 pub mod fault;
 pub mod id;
+pub mod lazy_regex;
 pub mod meta;
 pub mod monitor;
 pub mod outcome;

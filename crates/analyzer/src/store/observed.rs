@@ -17,17 +17,22 @@ impl Collector {
 
     /// Takes the log lines and start-up events out of `observations` and gives the rest back. Their
     /// quotes name `file` and the place in the list.
-    pub fn observe(&mut self, observations: Vec<Observation>, file: FileId) -> Vec<Observation> {
-        let mut rest = Vec::new();
-        for (index, observation) in observations.into_iter().enumerate() {
-            let location = Location { file, offset: index as u64 };
+    pub fn observe(
+        &mut self,
+        mut observations: Vec<Observation>,
+        file: FileId,
+    ) -> Vec<Observation> {
+        let mut location = Location { file, offset: 0 };
+        observations.retain(|observation| {
             match &observation.body {
-                Body::LogEntry(said) => self.entry(&entry(&observation, said, location)),
-                Body::Startup(event) => self.event(&observation, event, location),
-                _ => rest.push(observation),
+                Body::LogEntry(said) => self.entry(&entry(observation, said, location)),
+                Body::Startup(event) => self.event(observation, event, location),
+                _ => {}
             }
-        }
-        rest
+            location.offset += 1;
+            !Self::takes(observation)
+        });
+        observations
     }
 
     fn event(&mut self, observation: &Observation, event: &StartupEvent, location: Location) {

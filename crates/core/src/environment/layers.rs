@@ -431,11 +431,7 @@ impl Loader {
 
     fn report(&mut self, table: &str, errors: Vec<(String, String)>) {
         for (path, message) in errors {
-            let key = if path.is_empty() || path == "." {
-                table.to_owned()
-            } else {
-                format!("{table}.{path}")
-            };
+            let key = if path.is_empty() { table.to_owned() } else { format!("{table}.{path}") };
             self.error(self.origin(&key), &key, message);
         }
     }
@@ -467,17 +463,17 @@ where
     scale.table(&mut table);
     let mut errors = Vec::new();
     loop {
-        match serde_path_to_error::deserialize::<_, T>(Value::Table(table.clone())) {
+        match Value::Table(table.clone()).try_into::<T>() {
             Ok(value) => return (to_table(&value), value, errors),
             Err(error) => {
-                let message = error.inner().message().trim().to_owned();
-                let path = unknown_field(&message).map_or_else(
-                    || error.path().to_string(),
-                    |field| match error.path().to_string() {
-                        path if path == "." || path.ends_with(field) => field.to_owned(),
-                        path => format!("{path}.{field}"),
-                    },
-                );
+                let message = error.message().trim().to_owned();
+                let mut path = place(&error);
+                if let Some(field) = unknown_field(&message)
+                    && !path.ends_with(field)
+                {
+                    path =
+                        if path.is_empty() { field.to_owned() } else { format!("{path}.{field}") };
+                }
                 let removed = remove(&mut table, &path);
                 errors.push((path, message));
                 if !removed {
@@ -486,6 +482,14 @@ where
             }
         }
     }
+}
+
+/// The dotted key an error is about, empty for the table itself. Only its display tells it.
+fn place(error: &toml::de::Error) -> String {
+    let text = error.to_string();
+    let said = text.strip_prefix(error.message()).unwrap_or_default().trim();
+    let keys = said.strip_prefix("in `").and_then(|keys| keys.strip_suffix('`'));
+    keys.unwrap_or_default().to_owned()
 }
 
 fn unknown_field(message: &str) -> Option<&str> {

@@ -3,6 +3,7 @@
 use regex::Regex;
 
 use super::StartupConfig;
+use crate::lazy_regex::LazyRegex;
 
 /// A marker of the table `[startup]` that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -112,7 +113,25 @@ fn says_timeout(line: &str) -> bool {
 struct Pattern {
     literal: String,
     role: Role,
-    regex: Option<Regex>,
+    regex: Match,
+}
+
+/// What a line must match beside its literal.
+#[derive(Debug)]
+enum Match {
+    Nothing,
+    Common(LazyRegex),
+    Configured(Regex),
+}
+
+impl Match {
+    fn regex(&self) -> Option<&Regex> {
+        match self {
+            Self::Nothing => None,
+            Self::Common(lazy) => Some(lazy.get()),
+            Self::Configured(regex) => Some(regex),
+        }
+    }
 }
 
 /// The compiled markers.
@@ -176,7 +195,9 @@ impl Markers {
     pub fn new(config: &StartupConfig) -> Result<Self, MarkerError> {
         let mut patterns = Vec::new();
         for (literal, role, number) in COMMON {
-            let regex = number.map(|number| Regex::new(number).expect("a constant pattern"));
+            let regex = number.map_or(Match::Nothing, |number| {
+                Match::Common(LazyRegex::new(number).expect("a constant pattern"))
+            });
             patterns.push(Pattern { literal: (*literal).to_owned(), role: *role, regex });
         }
         let configured = [
@@ -200,7 +221,7 @@ impl Markers {
                     pattern: pattern.clone(),
                     source,
                 })?;
-                patterns.push(Pattern { literal, role, regex: Some(regex) });
+                patterns.push(Pattern { literal, role, regex: Match::Configured(regex) });
             }
         }
         Ok(Self { patterns, phases: config.phases.clone() })
@@ -223,7 +244,7 @@ impl Markers {
         let at = message.find(literal.as_str())?;
         let mut marker =
             Marker { role: *role, phase: None, number: None, line: line_at(message, at) };
-        let Some(regex) = regex else { return Some(marker) };
+        let Some(regex) = regex.regex() else { return Some(marker) };
         let groups = regex.captures(message)?;
         if let Some(phase) = groups.name("phase") {
             let known = self.phases.iter().find(|known| known.eq_ignore_ascii_case(phase.as_str()));
