@@ -265,7 +265,7 @@ fn state(case: &Case<'_>) -> State {
         // Pages that are served while every health check fails are no service; one request that
         // failed beside others that were served is no function that is down.
         let enough = bad >= FUNCTION || !case.serves();
-        down |= bad > 0 && enough && !case.answers(request).any(shakedown_core::Traffic::served);
+        down |= bad > 0 && enough && !case.answers(request).any(|traffic| case.was_served(traffic));
     }
     let last_failure =
         case.failures().filter_map(|(_, _, attempt)| attempt.failed_at.or(attempt.ended)).max();

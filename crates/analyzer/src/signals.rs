@@ -12,7 +12,7 @@ use shakedown_core::startup::{Marker, MarkerError, Markers, line_at};
 use crate::entry::{Entry, LogName, Origin, Severity};
 
 /// Words with which a line says that its application goes on without.
-const TOLERANT: [&str; 19] = [
+const TOLERANT: [&str; 20] = [
     "non-critical",
     "non critical",
     "not critical",
@@ -32,6 +32,7 @@ const TOLERANT: [&str; 19] = [
     "as fallback",
     "in-memory",
     "not available - install",
+    "(trapped)",
 ];
 
 /// Where a traceback begins: the frames below it quote code, whose words are no statement.

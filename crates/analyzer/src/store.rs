@@ -91,6 +91,8 @@ struct Service {
     answers: Answers,
     calls: Vec<(Line, Audit)>,
     tests: Counted,
+    /// Entries that are lines of a summary.
+    summed: u64,
     folded: bool,
 }
 
@@ -138,8 +140,9 @@ impl Collector {
 
     /// What was collected, by service.
     pub fn finish(self, names: &SourceName<'_>) -> Vec<Collected> {
-        let search = self.search;
-        let mut services: Vec<_> = self.services.into_iter().collect();
+        let Self { search, mut services, .. } = self;
+        give_summary_to_the_only_service(&mut services);
+        let mut services: Vec<_> = services.into_iter().collect();
         services.sort_by(|a, b| a.0.cmp(&b.0));
         services.into_iter().map(|(name, service)| service.finish(name, &search, names)).collect()
     }
@@ -175,6 +178,18 @@ impl EntrySink for Collector {
     }
 }
 
+/// A summary of one service's log that does not name it is about that service.
+fn give_summary_to_the_only_service(services: &mut HashMap<String, Service>) {
+    let summary = services.get("").is_some_and(|nobody| nobody.summed == nobody.held.entries);
+    if summary
+        && services.len() == 2
+        && let Some(summary) = services.remove("")
+        && let Some(only) = services.values_mut().next()
+    {
+        only.merge(summary);
+    }
+}
+
 /// The service an administrative call is about, out of its resource's name.
 fn service_of_call(entry: &Entry<'_>) -> String {
     let Some(call) = &entry.audit else { return String::new() };
@@ -202,9 +217,11 @@ impl Service {
                 self.shrink_calls();
             }
             // A call has no instance and starts nothing: its words count, its markers do not.
-            let mut found = search.look(entry, &entry.message);
-            found.marks.clear();
-            self.remember(entry, &found);
+            if !audit.is_refused_call() {
+                let mut found = search.look(entry, &entry.message);
+                found.marks.clear();
+                self.remember(entry, &found);
+            }
             return;
         }
         let found = search.look(entry, &entry.message);
@@ -215,6 +232,7 @@ impl Service {
         if entry.origin == Origin::Summary {
             // A summary's words have no moment: they are counted and kept, and no start-up is read
             // out of them.
+            self.summed += repeat;
             for hit in &found.signals {
                 self.tallies.entry(hit.signal).or_default().add(repeat, entry.time, entry.time);
             }
@@ -305,6 +323,7 @@ impl Service {
         held.from = held.from.into_iter().chain(theirs.from).min();
         held.to = held.to.into_iter().chain(theirs.to).max();
         self.classified_errors += other.classified_errors;
+        self.summed += other.summed;
         self.folded |= other.folded;
         self.tests.add(other.tests.count, other.tests.first, other.tests.last);
         for (key, theirs) in other.instances {

@@ -21,7 +21,7 @@ use crate::monitor::Sample;
 
 pub use argument::Argument;
 pub use probed::PROBE_FINDING;
-pub use refusals::{ANONYMOUS, TOKEN_REFUSED, TOKEN_UNFIT};
+pub use refusals::{ANONYMOUS, SOCKET_CLOSED, TOKEN_REFUSED, TOKEN_UNFIT};
 
 /// How long before the first sign of a failure its reason may have been written, in seconds.
 const DEATH_LEAD_S: i64 = 3;
@@ -74,11 +74,13 @@ impl Hit<'_> {
     }
 
     /// How much of it counts where what followed is not held: a warning may have done no harm, and a
-    /// complaint about a setting that no logger calls an error may have done none.
+    /// complaint about a setting that no logger calls an error may have done none. What has neither
+    /// time nor level may be anybody's quotation.
     fn unheard(&self) -> f64 {
         let unlevelled = self.fact.get("severity") == "DEFAULT";
+        let untimed = self.observation.moment.resolution_ms == u32::MAX;
         match () {
-            () if self.quiet() => 0.0,
+            () if self.quiet() || (unlevelled && untimed) => 0.0,
             () if unlevelled && self.harmless() => 0.7,
             () => 0.8,
         }

@@ -39,6 +39,15 @@ impl Audit {
         payload.is_object().then(|| Self::from_value(&payload))
     }
 
+    /// Whether it only says that its caller may not do what was called for: that tells nothing about
+    /// the service, which stays as it was. A condition of a resource is not a caller's.
+    pub fn is_refused_call(&self) -> bool {
+        const PERMISSION_DENIED: i64 = 7;
+        const UNAUTHENTICATED: i64 = 16;
+        matches!(self.status_code, Some(PERMISSION_DENIED | UNAUTHENTICATED))
+            && !self.status_message.contains("condition status changed")
+    }
+
     fn from_value(payload: &Value) -> Self {
         let text = |path: &str| payload.pointer(path).and_then(Value::as_str).unwrap_or_default();
         let agent = text("/requestMetadata/callerSuppliedUserAgent");

@@ -11,6 +11,9 @@ pub const ANONYMOUS: &str = "auth.no-token";
 pub const TOKEN_UNFIT: &str = "auth.signature";
 /// The kind of fact that a token was refused for another reason.
 pub const TOKEN_REFUSED: &str = "auth.token-refused";
+/// The kind of fact that a WebSocket was opened and then closed because its user may not come in
+/// (1008): opening it let nobody in.
+pub const SOCKET_CLOSED: &str = "auth.socket-closed";
 /// So few refusals are no state of the service.
 const FEW: u64 = 3;
 
@@ -54,6 +57,11 @@ impl<'e> Case<'e> {
         for traffic in self.answers(RequestKind::Websocket) {
             counted.add(traffic);
         }
+        let opened = counted.let_in.into_iter().max().unwrap_or(0);
+        let closed = self.count_of(SOCKET_CLOSED);
+        if opened > 0 && closed >= opened {
+            counted = Counted { let_in: [0; 2], refused: [closed; 2] };
+        }
         counted.shut(self.count_of(ANONYMOUS))
     }
 
@@ -76,12 +84,18 @@ impl<'e> Case<'e> {
     /// Whether an answer turns somebody away who should be let in: a refusal where nobody at all was
     /// let in. Refusals beside successes are negative tests, scanners, expired tokens.
     pub fn turned_away(&self, traffic: &Traffic) -> bool {
-        refusal(traffic.status)
-            && match traffic.request {
-                RequestKind::Websocket => self.refused,
-                RequestKind::Other => self.shut.contains(area(&traffic.path)),
-                RequestKind::Health => false,
-            }
+        let refusal = refusal(traffic.status);
+        match traffic.request {
+            // Where none was let in, one that was opened was closed for its user.
+            RequestKind::Websocket => self.refused && (refusal || traffic.served()),
+            RequestKind::Other => refusal && self.shut.contains(area(&traffic.path)),
+            RequestKind::Health => false,
+        }
+    }
+
+    /// Whether the service did what was asked, and did not turn away who asked.
+    pub fn was_served(&self, traffic: &Traffic) -> bool {
+        traffic.served() && !self.turned_away(traffic)
     }
 
     /// Whether an answer is a [failure](Traffic::failed) of the service, or somebody [turned

@@ -347,7 +347,7 @@ impl Building {
             let last = at.checked_sub(1).map(|at| times[at]).filter(|time| *time > after);
             #[expect(clippy::cast_precision_loss, reason = "microseconds of a start-up")]
             let silence = last.map(|last| (failed - last) as f64 / 1e6).filter(|s| *s >= 1.0);
-            measure(attempt, self.phase_began, silence, config);
+            measure(attempt, self.phase_began, silence, self.started, config);
         }
         attempt.reached_database = reached(attempt, config);
         attempt.failed_in_database =
@@ -356,11 +356,14 @@ impl Building {
     }
 }
 
-/// Which wait ended in the failure, and which limit it was.
+/// Which wait ended in the failure, and which limit it was. Where the lines of a start-up that are
+/// held begin with its failure (`whole` is false), the silence before it may be theirs who cut the
+/// export: it is a wait only where it has the length of a limit.
 fn measure(
     attempt: &mut Attempt,
     phase_began: Option<Timestamp>,
     silence: Option<f64>,
+    whole: bool,
     config: &StartupConfig,
 ) {
     let phase = seconds(phase_began, attempt.failed_at);
@@ -368,6 +371,11 @@ fn measure(
         measured >= limit - 0.1 && measured - limit <= limit.mul_add(0.05, 0.5)
     };
     let claimed = attempt.claimed_timeout_s;
+    let of_a_limit = |wait: &f64| {
+        let claimed_fits = claimed.is_some_and(|claimed| close(*wait, claimed));
+        claimed_fits || config.limits.iter().any(|limit| close(*wait, limit.seconds))
+    };
+    let silence = silence.filter(|wait| whole || of_a_limit(wait));
     let measured = match (phase, claimed) {
         (Some(phase), Some(claimed)) if close(phase, claimed) => Some(phase),
         _ => silence.or(phase),

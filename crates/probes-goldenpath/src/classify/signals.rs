@@ -1,6 +1,8 @@
 //! The exact texts about tokens.
 
-use shakedown_core::case::{ANONYMOUS, TOKEN_REFUSED as REFUSED, TOKEN_UNFIT as SIGNATURE};
+use shakedown_core::case::{
+    ANONYMOUS, SOCKET_CLOSED, TOKEN_REFUSED as REFUSED, TOKEN_UNFIT as SIGNATURE,
+};
 use shakedown_core::signal::{LogSignal, SignalTable};
 
 /// A token was accepted.
@@ -12,7 +14,8 @@ const AUTH: &str = "auth_failure";
 /// What works on after such a line took no harm: tokens of strangers are refused all day.
 const HARMLESS: &[(&str, &str)] = &[("after_start", "tolerated")];
 
-/// The same below ERROR: services that may not talk to each other are no strangers.
+/// The same below ERROR: services that may not talk to each other, or to who knows the users, are no
+/// strangers.
 const BELOW_ERROR: &[(&str, &str)] = &[("after_start", "below-error")];
 
 /// The log signals of this crate.
@@ -30,7 +33,8 @@ const SIGNALS: &[LogSignal] = &[
     LogSignal::new("goldenpath.service-id", SIGNATURE, &["Service ID mismatch"]).speaks(CONFIGURATION, 0.55).attributes(HARMLESS),
     LogSignal::new("goldenpath.invalid-token", REFUSED, &["Invalid JWT", "rejected in staging: Invalid", "Token validation failed", "Invalid token", "InvalidTokenError", "DecodeError: Not enough segments"]).speaks(AUTH, 0.55).attributes(HARMLESS),
     LogSignal::new("goldenpath.expired", REFUSED, &["Signature has expired", "ExpiredSignatureError", "Token has expired", "token is expired"]).speaks(AUTH, 0.4).attributes(HARMLESS),
-    LogSignal::new("goldenpath.oauth", SIGNATURE, &["invalid_client", "redirect_uri_mismatch", "unauthorized_client", "deleted_client"]).speaks(CONFIGURATION, 0.75).attributes(HARMLESS),
+    LogSignal::new("goldenpath.oauth", SIGNATURE, &["invalid_client", "redirect_uri_mismatch", "unauthorized_client", "deleted_client"]).speaks(CONFIGURATION, 0.75).attributes(BELOW_ERROR),
     LogSignal::new("goldenpath.no-token", ANONYMOUS, &["rejected in staging: No JWT", "No JWT token", "No token provided", "Missing authentication token", "No authentication token", "Missing Authorization header"]).any_level(),
+    LogSignal::new("goldenpath.closed-1008", SOCKET_CLOSED, &["code 1008", "code=1008", "code: 1008", "(1008)", "1008 (policy violation)"]).any_level(),
     LogSignal::new("goldenpath.accepted", ACCEPTED, &["Token validation successful", "token validation successful", "JWT validated successfully"]).any_level(),
 ];

@@ -12,6 +12,7 @@ pub(super) fn claims(case: &Case<'_>) -> Vec<Claim> {
     let mut claims = Vec::new();
     claims.extend(defect(case));
     claims.extend(setting(case));
+    claims.extend(super::port::elsewhere(case));
     claims.extend(dependency(case));
     claims.extend(memory(case));
     claims.extend(masked(case));

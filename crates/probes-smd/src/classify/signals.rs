@@ -23,6 +23,10 @@ pub(crate) const PHASE_WORDS: &str = "app.database-phase-timeout";
 pub(crate) const WORKER_TIMEOUT: &str = "app.worker-timeout";
 /// The platform could not start or reach an instance.
 pub(crate) const INSTANCE: &str = "app.instance";
+/// Where the application's server says it listens.
+pub(crate) const LISTENS: &str = "app.listens";
+/// Where the platform asked whether somebody listens, and nobody did.
+pub(crate) const ASKED: &str = "app.port-asked";
 
 const CODE: &str = "code_defect";
 const CONFIGURATION: &str = "configuration_error";
@@ -89,19 +93,20 @@ const SIGNALS: &[LogSignal] = &[
     setting("smd.must-be-set", &[" must be set", " is not configured", " not configured", " is required but", " must be configured", " is missing from the environment", " not set in environment", "missing required", "Missing required", " not found in environment", " environment variable missing", " is missing or empty", " is not set"], 0.75).capture(r"(?P<setting>\b[A-Z][A-Z0-9]*_[A-Z0-9_]+\b)[^\n]{0,60}(?:must be set|not configured|is required but|must be configured|missing|not set)|(?i:missing required)[^\n]{0,60}(?P<other>\b[A-Z][A-Z0-9]*_[A-Z0-9_]+\b)|(?i:jwt secret|jwt=redacted|secret key|service secret|api key|oauth client)[^\n]{0,40}(?:must be set|not configured|not set|missing|required)"),
     setting("smd.improperly", &["ImproperlyConfigured", "ConfigurationError: ", "Configuration validation failed", "onfiguration validation failed", "CONFIGURATION ERROR", "onfiguration error: ", "Missing required configuration", "onfiguration requirements validation failed", "Invalid configuration: ", "InvalidConfigurationError"], 0.75),
     setting("smd.certificate", &["CERTIFICATE_VERIFY_FAILED", "certificate verify failed", "x509: certificate ", "SSL: WRONG_VERSION_NUMBER"], 0.75),
-    setting("smd.address-in-use", &["[Errno 98] Address already in use", "EADDRINUSE", "Address already in use (os error 98)"], 0.7),
+    setting("smd.address-in-use", &["[Errno 98] Address already in use", "EADDRINUSE", "Address already in use (os error 98)", "error while attempting to bind on address"], 0.7),
     setting("smd.google-credentials", &["DefaultCredentialsError", "google.api_core.exceptions.PermissionDenied", "google.api_core.exceptions.Forbidden", "IAM_PERMISSION_DENIED", "Your default credentials were not found"], 0.75),
-    setting("smd.store-credentials", &["NOAUTH Authentication required", "WRONGPASS invalid username-password", "Incorrect API key provided", "invalid_api_key"], 0.75),
+    setting("smd.store-credentials", &["NOAUTH Authentication required", "WRONGPASS invalid username-password", "Incorrect API key provided", "invalid_api_key", "password is incorrect, or there is no user with such name"], 0.75),
     setting("smd.secret-length", &["must be at least 32 ", "Fernet key must be", "must be at least 32 characters"], 0.8),
     setting("smd.secret-manager", &["not found or has no versions", "Permission 'secretmanager.versions.access' denied", "Permission denied on secret", "Secret Version [", "is in DISABLED state", "is in DESTROYED state"], 0.85).from(Emitter::Any).any_level(),
     setting("smd.secret-missing", &["/secrets/"], 0.8).with(&["not found"]).from(Emitter::Any).any_level(),
     setting("smd.port", &["Failed to start and then listen on the port defined", "failed to start and listen on the port defined"], 0.4).from(Emitter::Any).any_level(),
     setting("smd.exec", &["Application failed to start: ", "error finding executable", "exec format error"], 0.75).with(&["xec"]).from(Emitter::Any).any_level(),
     setting("smd.image", &["Image '", "image not found"], 0.8).with(&["not found"]).from(Emitter::Platform).any_level(),
+    setting("smd.image-denied", &["must have permission to read the image"], 0.8).from(Emitter::Platform).any_level(),
     // --- dependencies ----------------------------------------------------------------------------
     dependency("smd.redis", &["redis.exceptions.ConnectionError", "redis.exceptions.TimeoutError", "connecting to redis", "Error connecting to Redis", "Error 111 connecting to ", "Redis connection failed", "Redis initialization failed", "Timeout connecting to server"], 0.75).unless(&["has no attribute", "is not defined", "unexpected keyword", "No module named", "cannot import"]),
     dependency("smd.http-pool", &["Max retries exceeded with url"], 0.7).capture(r"host='(?P<target>[^']+)', port=(?P<port>\d+)"),
-    dependency("smd.httpx", &["httpx.ConnectError", "httpx.ConnectTimeout", "aiohttp.client_exceptions.ClientConnectorError", "Cannot connect to host "], 0.7),
+    dependency("smd.httpx", &["httpx.ConnectError", "httpx.ConnectTimeout", "aiohttp.client_exceptions.ClientConnectorError", "Cannot connect to host ", "All connection attempts failed"], 0.7),
     dependency("smd.quota", &["insufficient_quota", "openai.RateLimitError", "anthropic.RateLimitError", "google.api_core.exceptions.ResourceExhausted", "RESOURCE_EXHAUSTED"], 0.7),
     // A client's own line about what the other side answered.
     dependency("smd.upstream-5xx", &["\"HTTP/1.1 50", "\"HTTP/2 50", "\"HTTP/1.0 50", "Server error '50"], 0.65).capture(r#"https?://(?P<target>[^/\s"]+)\S* "HTTP/[0-9.]+ 50\d|Server error '50\d[^\n]*for url 'https?://(?P<host>[^/\s"']+)"#).any_level(),
@@ -117,6 +122,8 @@ const SIGNALS: &[LogSignal] = &[
     LogSignal::new("smd.database-phase-words", PHASE_WORDS, &["Database initialization timeout after", "database initialization timed out after"]).any_level(),
     LogSignal::new("smd.worker-timeout", WORKER_TIMEOUT, &["WORKER TIMEOUT (pid:"]).any_level(),
     LogSignal::new("smd.liveness", WORKER_TIMEOUT, &["LIVENESS HTTP probe failed", "LIVENESS TCP probe failed", "LIVENESS GRPC probe failed"]).from(Emitter::Any).any_level(),
+    LogSignal::new("smd.listens", LISTENS, &["Uvicorn running on http", "Listening at: http"]).capture(r"(?:running on|Listening at:) https?://(?P<host>\[[^\]]*\]|[^\s:/]+):(?P<port>\d+)").any_level(),
+    LogSignal::new("smd.asked", ASKED, &["STARTUP TCP probe failed", "STARTUP HTTP probe failed", "provided by the PORT="]).capture(r"probe failed[^\n]* on port (?P<port>\d+)|by the PORT=(?P<variable>\d+)").from(Emitter::Any).any_level(),
     // --- a failed start-up, without a cause -------------------------------------------------------
     LogSignal::new("smd.exception", EXCEPTION, &["Traceback (most recent call last)", "CRITICAL STARTUP FAILURE: "]).speaks(CODE, 0.3).unless(&["TimeoutError", "OperationalError", "CancelledError", "timeout", "ConnectionRefused", "KeyboardInterrupt", "SystemExit", "HaltServer", "Database", "database"]).attributes(HARMLESS),
     LogSignal::new("smd.lifespan-failed", LIFESPAN, &["Application startup failed. Exiting.", "Startup failed in lifespan manager", "ERROR:    Application startup failed"]).any_level(),

@@ -23,7 +23,7 @@ pub use signals::TABLE as SIGNALS;
 
 shakedown_core::observation_kinds! {
     CAPACITY_WORD_META, CAPACITY_WORD, "a line that has the word capacity and states no figure";
-    NO_CONNECTOR_META, NO_CONNECTOR, "the connector that a revision names does not exist or may not be used";
+    NO_CONNECTOR_META, NO_CONNECTOR, "the connector that a revision names does not exist, is not ready or may not be used";
 }
 
 #[cfg(feature = "register")]

@@ -16,6 +16,7 @@ pub const TABLE: SignalTable = SignalTable { name: "vpc", signals: SIGNALS };
 const SIGNALS: &[LogSignal] = &[
     LogSignal::new("vpc.capacity-word", CAPACITY_WORD, &["VPC Connector Capacity", "VPC connector capacity", "vpc connector capacity", "VPC capacity", "apacity pressure", "apacity constraint", "Capacity Awareness", "VPC_CONNECTOR_CAPACITY", "connector capacity", "connector scaling"]).from(Emitter::Any).any_level(),
     LogSignal::new("vpc.no-connector", NO_CONNECTOR, &["/connectors/"]).with(&["does not exist"]).speaks("configuration_error", 0.85).from(Emitter::Any).any_level(),
+    LogSignal::new("vpc.connector-not-ready", NO_CONNECTOR, &["/connectors/"]).with(&["not ready"]).speaks("configuration_error", 0.75).from(Emitter::Any).any_level(),
     // Cloud Run about instances of the service: an autoscaling notice.
     LogSignal::new("vpc.autoscaling-notice", CAPACITY_WORD, &["no existing capacity for current traffic", "no available capacity"]).from(Emitter::Any).any_level(),
 ];
