@@ -5,8 +5,12 @@ use shakedown_core::case::{Hit, PROBE_FINDING};
 use shakedown_core::classify::{Claim, ClaimStatus, Claimed};
 use shakedown_core::id::Cause;
 
-use super::signals::{DEFECT, MEMORY, SETTING, WORKER_TIMEOUT};
+use super::signals::{DEFECT, EXCEPTION, MEMORY, SETTING, WORKER_TIMEOUT};
 use crate::causes::{CODE_DEFECT, CONFIGURATION_ERROR, DEPENDENCY_UNAVAILABLE, OUT_OF_MEMORY};
+
+/// How sure it is that what is raised while modules are imported, and names nothing outside them, is
+/// theirs: two of three.
+const AT_IMPORT: f64 = 0.66;
 
 pub(super) fn claims(case: &Case<'_>) -> Vec<Claim> {
     let mut claims = Vec::new();
@@ -45,12 +49,59 @@ fn defect(case: &Case<'_>) -> Option<Claim> {
             argument.effect()
         ),
     };
-    let next = if argument.decisive {
+    let of_the_code = argument.decisive || (at_import && names_no_setting(case));
+    let next = if of_the_code {
         "fix the import or the call in the image named by the revision; deploying again or waiting does not help"
     } else {
         "read the last exception of the traceback in full, with the revision's image at hand"
     };
-    Some(argument.claim(case.service, summary, next))
+    let mut claim = argument.claim(case.service, summary, next);
+    if of_the_code && claim.status != ClaimStatus::Supported {
+        claim.status = ClaimStatus::Supported;
+        claim.confidence = AT_IMPORT;
+    }
+    Some(claim)
+}
+
+/// Whether the exceptions that are held name their type and nothing from outside the code.
+fn names_no_setting(case: &Case<'_>) -> bool {
+    const OUTSIDE: [&str; 20] = [
+        "environment",
+        "config",
+        "setting",
+        "secret",
+        "credential",
+        "variable",
+        "permission",
+        "denied",
+        "not found",
+        "no such file",
+        "dsn",
+        "url",
+        "host",
+        "address",
+        "connect",
+        "timeout",
+        "timed out",
+        "database",
+        "password",
+        "_key",
+    ];
+    let mut named = case.of_kind(EXCEPTION).map(|hit| hit.fact.get("quote")).peekable();
+    named.peek().is_some()
+        && named.all(|quote| {
+            let kind = quote.split(':').next().unwrap_or_default();
+            let words = quote.to_ascii_lowercase();
+            let upper = |word: &str| {
+                word.contains('_') && word.chars().all(|c| c.is_ascii_uppercase() || c == '_')
+            };
+            let names_variable =
+                quote.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(upper);
+            (kind.ends_with("Error") || kind.ends_with("Exception"))
+                && !kind.contains(' ')
+                && !names_variable
+                && !OUTSIDE.iter().any(|outside| words.contains(outside))
+        })
 }
 
 fn setting(case: &Case<'_>) -> Option<Claim> {
