@@ -3,16 +3,19 @@
 
 use shakedown_core::attempt::AttemptEnd;
 use shakedown_core::classify::ClaimStatus;
+use shakedown_core::clock::Timestamp;
 use shakedown_core::diagnosis::{
     EvidenceLine, HealthVerdict, Root, ServiceDiagnosis, Startup, Window,
 };
 
 use crate::clean::CleanDiagnosis;
 use crate::human::{Paint, Style};
-use crate::words::{Tone, broken};
+use crate::words::{Tone, broken, cut};
 
 /// How many decisive lines are shown without being asked.
 const DECISIVE: usize = 3;
+/// How much of a decisive line is shown without being asked, in characters.
+const QUOTED: usize = 200;
 /// Columns of a label, two more follow.
 const LABEL: usize = 12;
 
@@ -25,9 +28,11 @@ pub fn diagnosis(diagnosis: &CleanDiagnosis, style: &Style) -> String {
     for service in services {
         text.push('\n');
         text.push_str(&head(service, paint));
+        let near = Near { window: service.window, one_input: diagnosis.inputs.len() == 1 };
         for root in &service.roots {
-            text.push_str(&short(root, paint));
+            text.push_str(&short(root, paint, near));
         }
+        line(&mut text, "next", &open_question(service, &diagnosis.coverage));
         list(
             &mut text,
             "seen",
@@ -41,14 +46,41 @@ pub fn diagnosis(diagnosis: &CleanDiagnosis, style: &Style) -> String {
         list(
             &mut text,
             "hidden",
-            service.masked.iter().map(|m| format!("{}: {}; next: {}", m.cause, m.summary, m.next)),
+            service.masked.iter().map(|m| {
+                let known = m.summary.trim_end_matches('.');
+                format!("{}: {known}; next: {}", m.cause, m.next)
+            }),
         );
         line(&mut text, "start-ups", &startups(service));
     }
     if diagnosis.services.is_empty() {
         text.push_str("\nNothing in it belongs to a service.\n");
     }
-    text
+    laid_out(&text, "", style.width)
+}
+
+/// What would tell why, where nothing that is held does. Empty where it is told or nothing is wrong.
+fn open_question(service: &ServiceDiagnosis, coverage: &serde_json::Value) -> String {
+    if !service.roots.is_empty() || service.verdict == HealthVerdict::Healthy {
+        return String::new();
+    }
+    let held = &coverage["services"][service.service.as_str()];
+    let number = |key: &str| held[key].as_u64().unwrap_or(0);
+    let first = service.symptoms.iter().filter_map(|seen| seen.first).min();
+    let when = first.map_or_else(
+        || "of the same minutes".to_owned(),
+        |at| format!("around {} UTC", at.strftime("%F %T")),
+    );
+    let around = format!("its own lines {when}, of every severity: nothing that is held says why");
+    match number("unclassified_errors") {
+        _ if number("without_payload") * 2 > number("entries") => {
+            "save the same minutes again with their payloads: without words nobody can say why"
+                .to_owned()
+        }
+        0 => format!("save {around}"),
+        1 => format!("read its one error that is not understood here, and {around}"),
+        n => format!("read its {n} errors that are not understood here, and {around}"),
+    }
 }
 
 /// What a run found, in a few lines for its end: the services that are not well with their verdict,
@@ -90,18 +122,19 @@ pub fn conclusion(diagnosis: &CleanDiagnosis, style: &Style) -> String {
     if text.is_empty() {
         text.push_str("No probe came to a verdict that a diagnosis could rest on.\n");
     }
-    format!("Diagnosis\n{}", indent(&text, style.width))
+    // Two columns in, as the probes of a run are printed.
+    format!("Diagnosis\n{}", laid_out(&text, "  ", style.width))
 }
 
-/// Each line two columns in, as the probes of a run are printed, and what is too long for `width`
-/// below its own beginning.
-fn indent(text: &str, width: usize) -> String {
+/// Each line behind `margin`, and what is too long for `width` below its own beginning.
+fn laid_out(text: &str, margin: &str, width: usize) -> String {
     let entry = |line: &str| match behind_label(line) {
         Some((label, what)) => {
-            let what = broken(&" ".repeat(LABEL + 4), what, width);
-            format!("  {label}{}\n", what.trim_start())
+            let what = broken(&" ".repeat(margin.len() + LABEL + 2), what, width);
+            format!("{margin}{label}{}\n", what.trim_start())
         }
-        None => format!("  {line}\n"),
+        None if line.is_empty() => "\n".to_owned(),
+        None => format!("{margin}{line}\n"),
     };
     text.lines().map(entry).collect()
 }
@@ -147,14 +180,14 @@ pub fn explanation(diagnosis: &CleanDiagnosis, cause: &str, style: &Style) -> St
         text.push_str(&head(service, paint));
         for root in roots {
             text.push_str(&claim(root, paint));
-            quotes(&mut text, "for", &root.evidence, usize::MAX);
-            quotes(&mut text, "against", &root.against, usize::MAX);
+            quotes(&mut text, "for", &root.evidence);
+            quotes(&mut text, "against", &root.against);
             list(&mut text, "explains", root.explains.iter().cloned());
             line(&mut text, "next", &root.next);
         }
         for refuted in refuted {
             line(&mut text, "not", &refuted.summary);
-            quotes(&mut text, "because", &refuted.evidence, usize::MAX);
+            quotes(&mut text, "because", &refuted.evidence);
         }
         for masked in masked {
             line(&mut text, "hidden", &masked.summary);
@@ -187,23 +220,37 @@ pub fn explanation(diagnosis: &CleanDiagnosis, cause: &str, style: &Style) -> St
 fn coverage(diagnosis: &CleanDiagnosis) -> String {
     let all = &diagnosis.coverage["all"];
     let number = |value: &serde_json::Value| value.as_u64().unwrap_or(0);
+    let time = |value: &serde_json::Value| value.as_str()?.parse().ok();
     let mut text = format!(
-        "{} entries in {} input(s), {} to {}\n",
+        "{} entries in {}, {}\n",
         number(&all["entries"]),
-        diagnosis.inputs.len(),
-        all["from"].as_str().unwrap_or("no time"),
-        all["to"].as_str().unwrap_or("no time"),
+        match diagnosis.inputs.len() {
+            1 => "1 input".to_owned(),
+            n => format!("{n} inputs"),
+        },
+        match (time(&all["from"]), time(&all["to"])) {
+            (None, None) => "without times".to_owned(),
+            (from, to) => span(from, to),
+        },
     );
     let broken = number(&diagnosis.coverage["broken"]);
     let empty = number(&all["without_payload"]);
     let limits = diagnosis.coverage["row_limits"].as_array().map_or(0, Vec::len);
-    for (count, what) in [
-        (broken, "records could not be read"),
-        (empty, "entries have no payload: what they said is not held"),
-        (limits as u64, "lists end at a row limit: there was more"),
+    for (count, one, more) in [
+        (broken, "record could not be read", "records could not be read"),
+        (
+            empty,
+            "entry has no payload: what it said is not held",
+            "entries have no payload: what they said is not held",
+        ),
+        (
+            limits as u64,
+            "list ends at a row limit: there was more",
+            "lists end at a row limit: there was more",
+        ),
     ] {
         if count > 0 {
-            text.push_str(&format!("  {count} {what}\n"));
+            text.push_str(&format!("  {count} {}\n", if count == 1 { one } else { more }));
         }
     }
     text
@@ -234,16 +281,49 @@ fn claim(root: &Root, paint: Paint) -> String {
     )
 }
 
-fn short(root: &Root, paint: Paint) -> String {
+/// What a line need not repeat: the day, the only input.
+#[derive(Clone, Copy)]
+struct Near {
+    window: Window,
+    one_input: bool,
+}
+
+impl Near {
+    fn time(self, at: Timestamp) -> String {
+        let day = |at: Timestamp| at.strftime("%F").to_string();
+        let one_day = [self.window.from, self.window.to].into_iter().flatten();
+        let format = if one_day.map(day).all(|held| held == day(at)) { "%T%.3f" } else { "%F %T" };
+        at.strftime(format).to_string()
+    }
+
+    /// The entry's id or place, behind the file's name where there are several.
+    fn source(self, source: &str) -> &str {
+        let name = source.rsplit('/').next().unwrap_or(source);
+        let id = name.find(['#', '@']).filter(|_| self.one_input);
+        id.map_or(name, |id| &name[id..])
+    }
+}
+
+fn short(root: &Root, paint: Paint, near: Near) -> String {
     let mut text = claim(root, paint);
     if let Some(since) = root.evidence.iter().filter_map(|line| line.at).min() {
-        line(&mut text, "since", &since.to_string());
+        line(&mut text, "since", &format!("{} UTC", since.strftime("%F %T")));
     }
-    // The same words again tell nothing new.
-    let mut said = std::collections::BTreeSet::new();
-    let distinct: Vec<_> =
-        root.evidence.iter().filter(|line| said.insert(line.quote.clone())).cloned().collect();
-    quotes(&mut text, "because", &distinct, DECISIVE);
+    // The same words again, alone or within others, tell nothing new.
+    let mut distinct: Vec<&EvidenceLine> = Vec::new();
+    for quoted in &root.evidence {
+        let said = |other: &&EvidenceLine| {
+            other.quote.contains(quoted.quote.trim()) || quoted.quote.contains(other.quote.trim())
+        };
+        if !distinct.iter().any(said) {
+            distinct.push(quoted);
+        }
+    }
+    for quoted in distinct.into_iter().take(DECISIVE) {
+        let at = quoted.at.map(|at| format!("{} ", near.time(at))).unwrap_or_default();
+        let words = cut(quoted.quote.trim(), QUOTED);
+        line(&mut text, "because", &format!("{at}{words} [{}]", near.source(&quoted.source)));
+    }
     line(&mut text, "next", &root.next);
     text
 }
@@ -265,6 +345,9 @@ fn startups(service: &ServiceDiagnosis) -> String {
     };
     for same in phases.chunk_by(|a, b| a == b) {
         parts.push(match same[0] {
+            "" if phases.iter().any(|phase| !phase.is_empty()) => {
+                format!("{} failed in a phase that is not held", same.len())
+            }
             "" => format!("{} failed", same.len()),
             phase => format!("{} failed in phase {phase}", same.len()),
         });
@@ -277,8 +360,8 @@ fn startups(service: &ServiceDiagnosis) -> String {
     parts.join(", ")
 }
 
-fn quotes(text: &mut String, label: &str, lines: &[EvidenceLine], most: usize) {
-    for quoted in lines.iter().take(most) {
+fn quotes(text: &mut String, label: &str, lines: &[EvidenceLine]) {
+    for quoted in lines {
         let at = quoted.at.map(|at| format!("{at} ")).unwrap_or_default();
         line(text, label, &format!("{at}{} [{}]", quoted.quote.trim(), quoted.source));
     }
@@ -302,10 +385,7 @@ fn one_line(text: &str) -> String {
     text.replace(['\n', '\t'], " ")
 }
 
-fn span(
-    from: Option<shakedown_core::clock::Timestamp>,
-    to: Option<shakedown_core::clock::Timestamp>,
-) -> String {
+fn span(from: Option<Timestamp>, to: Option<Timestamp>) -> String {
     match (from, to) {
         (Some(from), Some(to)) => {
             let same_day = from.strftime("%F").to_string() == to.strftime("%F").to_string();

@@ -9,7 +9,7 @@ mod signals;
 
 use shakedown_core::case::Argument;
 use shakedown_core::classify::{Claim, ClaimStatus, Claimed};
-use shakedown_core::evidence::Change;
+use shakedown_core::evidence::{Body, Change};
 use shakedown_core::id::Cause;
 use shakedown_core::{AttemptEnd, Case, Evidence, Observation};
 
@@ -128,9 +128,18 @@ fn egress(case: &Case<'_>) -> Option<Claim> {
             last.changed_from, last.value
         )
     };
-    claim.supporting = vec![last.observation.clone()];
+    claim.supporting = vec![only_egress(last.observation)];
     claim.next = "deploy one revision with --vpc-egress=private-ranges-only, or run a Connectivity Test from the connector to the instance's address on 3307".to_owned();
     Some(claim)
+}
+
+/// A change without the settings that are not about egress.
+fn only_egress(observation: &Observation) -> Observation {
+    let mut observation = observation.clone();
+    if let Body::Change(change) = &mut observation.body {
+        change.fields.retain(|(key, ..)| key.contains("vpc-access-"));
+    }
+    observation
 }
 
 fn before_failure(setting: &EgressSetting<'_>, unreachable: &Argument<'_>) -> bool {
