@@ -151,10 +151,15 @@ fn json<'a>(json: &Json<'a>) -> Cow<'a, str> {
     } else if !json.error.is_empty() {
         let part = |key| scan::member(json.error, key).and_then(string_value).unwrap_or_default();
         // `{"message": "Missing field", "type": "str"}` without a value is a logger's remark about
-        // its own record, not an error of the application.
-        let value = part("value");
+        // its own record, not an error of the application: that has an exception's type.
+        let kind = part("type");
+        let value = match part("value") {
+            none if none.is_empty() && (kind.ends_with("Error") || kind.ends_with("Exception")) => {
+                part("message")
+            }
+            value => value,
+        };
         if !value.is_empty() {
-            let kind = part("type");
             add(if kind.is_empty() { value } else { Cow::Owned(format!("{kind}: {value}")) }, "\n");
         }
         for key in ["traceback", "stack", "stack_trace"] {
