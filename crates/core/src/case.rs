@@ -21,7 +21,7 @@ use crate::monitor::Sample;
 
 pub use argument::Argument;
 pub use probed::PROBE_FINDING;
-pub use refusals::{ANONYMOUS, SOCKET_CLOSED, TOKEN_REFUSED, TOKEN_UNFIT};
+pub use refusals::{ANONYMOUS, SOCKET_BROKEN, SOCKET_CLOSED, TOKEN_REFUSED, TOKEN_UNFIT};
 
 /// How long before the first sign of a failure its reason may have been written, in seconds.
 const DEATH_LEAD_S: i64 = 3;
@@ -140,6 +140,7 @@ pub struct Case<'e> {
     effects: Vec<Effect>,
     owners: Vec<Option<&'e str>>,
     refused: bool,
+    broken: bool,
     shut: BTreeSet<&'e str>,
 }
 
@@ -180,6 +181,7 @@ impl<'e> Case<'e> {
             effects: Vec::new(),
             owners: Vec::new(),
             refused: false,
+            broken: false,
             shut: BTreeSet::new(),
         }
     }
@@ -208,6 +210,7 @@ impl<'e> Case<'e> {
     /// Decides, once, what followed each fact and which cause each failed start-up belongs to.
     fn settle(&mut self) {
         self.refused = self.sockets_are_refused();
+        self.broken = self.sockets_break();
         self.shut = self.shut_areas();
         self.tolerate();
         self.effects = self.hits.iter().map(|hit| self.effect_of(hit)).collect();

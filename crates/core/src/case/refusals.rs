@@ -14,6 +14,9 @@ pub const TOKEN_REFUSED: &str = "auth.token-refused";
 /// The kind of fact that a WebSocket was opened and then closed because its user may not come in
 /// (1008): opening it let nobody in.
 pub const SOCKET_CLOSED: &str = "auth.socket-closed";
+/// The kind of fact that a WebSocket was opened and then closed because the service could not go on
+/// (1011).
+pub const SOCKET_BROKEN: &str = "app.socket-broken";
 /// So few refusals are no state of the service.
 const FEW: u64 = 3;
 
@@ -51,6 +54,16 @@ impl Counted {
 }
 
 impl<'e> Case<'e> {
+    /// Whether every WebSocket that was opened was closed because the service could not go on.
+    pub(super) fn sockets_break(&self) -> bool {
+        let opened = |access: bool| -> u64 {
+            let of = self.answers(RequestKind::Websocket);
+            of.filter(|answer| answer.access == access && answer.served()).map(|a| a.count).sum()
+        };
+        let opened = opened(false).max(opened(true));
+        opened >= FEW && self.count_of(SOCKET_BROKEN) >= opened
+    }
+
     /// Whether no WebSocket was ever let in, for more reasons than a missing token.
     pub(super) fn sockets_are_refused(&self) -> bool {
         let mut counted = Counted::default();
@@ -99,9 +112,10 @@ impl<'e> Case<'e> {
     }
 
     /// Whether an answer is a [failure](Traffic::failed) of the service, or somebody [turned
-    /// away](Self::turned_away).
+    /// away](Self::turned_away), or a WebSocket where every one that was opened broke.
     pub fn answer_failed(&self, traffic: &Traffic) -> bool {
-        traffic.failed() || self.turned_away(traffic)
+        let broke = self.broken && traffic.request == RequestKind::Websocket && traffic.served();
+        traffic.failed() || broke || self.turned_away(traffic)
     }
 
     fn count_of(&self, fact: &str) -> u64 {

@@ -80,10 +80,10 @@ const SIGNALS: &[LogSignal] = &[
     cannot("cloudsql.go-dial", &["i/o timeout", "connect: connection refused", "connect: connection timed out", "connect: no route to host", "connect: network is unreachable"], 0.85).capture(r"dial tcp (?P<target>[^\s]+:(?:5432|3307))"),
     cannot("cloudsql.jdbc", &["The connection attempt failed.", "org.postgresql.util.PSQLException: Connection to"], 0.8),
     // Cloud Run's own connection, Auth Proxy, Go connector
-    cannot("cloudsql.cloud-run", &["Cloud SQL connection failed. Please see https://cloud.google.com/sql/docs/"], 0.85).unless(&["googleapi: Error 403", "NOT_AUTHORIZED", "ensure that the account has access"]).any_level(),
+    cannot("cloudsql.cloud-run", &["Cloud SQL connection failed. Please see https://cloud.google.com/sql/docs/"], 0.85).unless(&["googleapi: Error 403", "googleapi: Error 404", "NOT_AUTHORIZED", "ensure that the account has access"]).any_level(),
     cannot("cloudsql.proxy-dial", &["dial error: failed to dial (connection name"], 0.9).capture(r"dial error: failed to dial(?:[^\n]*dial tcp (?P<target>\S+:(?:5432|3307)))?").any_level(),
     cannot("cloudsql.proxy-handshake", &["handshake failed (connection name"], 0.85).any_level(),
-    cannot("cloudsql.proxy-instance", &["failed to connect to instance: "], 0.85).unless(&["googleapi: Error 403", "NOT_AUTHORIZED", "config error"]).any_level(),
+    cannot("cloudsql.proxy-instance", &["failed to connect to instance: "], 0.85).unless(&["googleapi: Error 403", "googleapi: Error 404", "NOT_AUTHORIZED", "config error"]).any_level(),
     cannot("cloudsql.proxy-timeout", &["connection to Cloud SQL instance at "], 0.85).with(&["failed: "]).any_level(),
     cannot("cloudsql.errno", &["[Errno 104] Connection reset by peer", "[Errno 110] Connection timed out", "[Errno 111] Connection refused", "[Errno 113] No route to host", "[Errno 101] Network is unreachable", "Connection reset by peer (os error 104)", "Connection refused (os error 111)"], 0.7).capture(r"(?i)(?P<about>database|postgres|asyncpg|psycopg|cloud ?sql)"),
     // the application's own words about the way, weaker: somebody's interpretation
@@ -131,6 +131,7 @@ const SIGNALS: &[LogSignal] = &[
     refused("cloudsql.gaierror", &["[Errno -2] Name or service not known", "[Errno -5] No address associated with hostname"], 0.75).capture(r"(?i)(?P<about>asyncpg|psycopg|postgres|database|sqlalchemy)"),
     refused("cloudsql.iam", &["ensure that the account has access to", "cloudsql.instances.connect", "NOT_AUTHORIZED"], 0.9).any_level().attributes(WHY),
     refused("cloudsql.iam-403", &["googleapi: Error 403", "accessNotConfigured"], 0.9).with(&["loud"]).any_level().attributes(WHY),
+    refused("cloudsql.no-instance", &["instanceDoesNotExist", "The Cloud SQL instance does not exist"], 0.9).any_level().attributes(WHY),
     refused("cloudsql.no-ip", &["instance does not have IP of type", "config error: "], 0.85).with(&["connection name"]).any_level().attributes(WHY),
     refused("cloudsql.empty-host", &["Configuration(EmptyHost)", "invalid dsn:", "Could not parse SQLAlchemy URL", "invalid connection option", "Could not parse rfc1738 URL"], 0.85),
     refused("cloudsql.sslmode", &["connect() got an unexpected keyword argument 'sslmode'", "server does not support TLS", "server does not support SSL, but SSL was required", "invalid sslmode value", "server does not support SSL"], 0.85),

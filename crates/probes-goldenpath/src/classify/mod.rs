@@ -5,8 +5,8 @@ mod signals;
 
 use shakedown_core::attempt::{RequestKind, Traffic};
 use shakedown_core::case::{
-    ANONYMOUS, Argument, Hit, PROBE_FINDING, SOCKET_CLOSED, TOKEN_REFUSED as REFUSED,
-    TOKEN_UNFIT as SIGNATURE, seen,
+    ANONYMOUS, Argument, Hit, PROBE_FINDING, SOCKET_BROKEN, SOCKET_CLOSED,
+    TOKEN_REFUSED as REFUSED, TOKEN_UNFIT as SIGNATURE, seen,
 };
 use shakedown_core::classify::{Claim, ClaimStatus, Claimed, Seen};
 use shakedown_core::id::{Cause, Symptom};
@@ -26,6 +26,7 @@ shakedown_core::observation_kinds! {
     REFUSED_META, REFUSED, "a token was refused for another reason";
     ANONYMOUS_META, ANONYMOUS, "a request came without a token";
     ACCEPTED_META, ACCEPTED, "a token was accepted";
+    SOCKET_BROKEN_META, SOCKET_BROKEN, "a WebSocket was opened and closed with 1011: the service could not go on";
     SOCKET_CLOSED_META, SOCKET_CLOSED, "a WebSocket was opened and closed with 1008: its user may not come in";
 }
 

@@ -1,7 +1,7 @@
 //! The exact texts about tokens.
 
 use shakedown_core::case::{
-    ANONYMOUS, SOCKET_CLOSED, TOKEN_REFUSED as REFUSED, TOKEN_UNFIT as SIGNATURE,
+    ANONYMOUS, SOCKET_BROKEN, SOCKET_CLOSED, TOKEN_REFUSED as REFUSED, TOKEN_UNFIT as SIGNATURE,
 };
 use shakedown_core::signal::{LogSignal, SignalTable};
 
@@ -33,8 +33,9 @@ const SIGNALS: &[LogSignal] = &[
     LogSignal::new("goldenpath.service-id", SIGNATURE, &["Service ID mismatch"]).speaks(CONFIGURATION, 0.55).attributes(HARMLESS),
     LogSignal::new("goldenpath.invalid-token", REFUSED, &["Invalid JWT", "rejected in staging: Invalid", "Token validation failed", "Invalid token", "JWT validation failed", "JWT verification failed", "InvalidTokenError", "DecodeError: Not enough segments"]).speaks(AUTH, 0.55).attributes(HARMLESS),
     LogSignal::new("goldenpath.expired", REFUSED, &["Signature has expired", "ExpiredSignatureError", "Token has expired", "token is expired"]).speaks(AUTH, 0.4).attributes(HARMLESS),
-    LogSignal::new("goldenpath.oauth", SIGNATURE, &["invalid_client", "redirect_uri_mismatch", "unauthorized_client", "deleted_client"]).speaks(CONFIGURATION, 0.75).attributes(BELOW_ERROR),
+    LogSignal::new("goldenpath.oauth", SIGNATURE, &["invalid_client", "redirect_uri_mismatch", "origin_mismatch", "unauthorized_client", "deleted_client"]).speaks(CONFIGURATION, 0.75).attributes(BELOW_ERROR),
     LogSignal::new("goldenpath.no-token", ANONYMOUS, &["rejected in staging: No JWT", "No JWT token", "No token provided", "Missing authentication token", "No authentication token", "Missing Authorization header"]).any_level(),
     LogSignal::new("goldenpath.closed-1008", SOCKET_CLOSED, &["code 1008", "code=1008", "code: 1008", "(1008)", "1008 (policy violation)"]).any_level(),
+    LogSignal::new("goldenpath.closed-1011", SOCKET_BROKEN, &["code 1011", "code=1011", "code: 1011", "(1011)", "1011 (internal error)"]).any_level(),
     LogSignal::new("goldenpath.accepted", ACCEPTED, &["Token validation successful", "token validation successful", "JWT validated successfully"]).any_level(),
 ];
