@@ -264,12 +264,16 @@ fn latency(value: &[u8]) -> Option<f64> {
 }
 
 /// What Cloud Run itself says. Exports that leave the log's name out are recognised by it.
-const SYSTEM: [&str; 9] = [
+const SYSTEM: [&str; 13] = [
     "Container called exit(",
     "Container terminated on signal",
     "Default STARTUP ",
-    "STARTUP ",
-    "LIVENESS ",
+    "STARTUP HTTP probe ",
+    "STARTUP TCP probe ",
+    "STARTUP GRPC probe ",
+    "LIVENESS HTTP probe ",
+    "LIVENESS TCP probe ",
+    "LIVENESS GRPC probe ",
     "Starting new instance. Reason:",
     "Shutting down user disabled instance",
     "Memory limit of ",
