@@ -63,7 +63,8 @@ const SIGNALS: &[LogSignal] = &[
     code("smd.cannot-import", &["cannot import name '", "ImportError: "], 0.9).unless(&["No module named", ".so", "libpq"]),
     code("smd.syntax", &["SyntaxError: ", "IndentationError: ", "TabError: "], 0.9).unless(&["JSON", "is not valid JSON"]),
     code("smd.name", &["NameError: name '", "' is not defined"], 0.9).unless(&["nvironment variable"]),
-    code("smd.attribute", &["' has no attribute '", "object has no attribute '"], 0.85),
+    // passlib asks bcrypt for its `__about__`, which it no longer has, says so, and goes on.
+    code("smd.attribute", &["' has no attribute '", "object has no attribute '"], 0.85).unless(&["'__about__'"]),
     code("smd.call", &["unexpected keyword argument '", "required positional argument", "required keyword-only argument", "positional arguments but ", "positional argument but "], 0.85).unless(&["'sslmode'"]),
     code("smd.type", &["object is not callable", "object is not subscriptable", "object is not iterable", "object can't be used in 'await' expression", "unsupported operand type(s)", "object does not support the asynchronous context manager protocol", "object does not support the context manager protocol", "object is not an iterator", "can't be used in 'await'", "is not JSON serializable", "values to unpack (expected", "index out of range", "indices must be integers"], 0.85),
     code("smd.unbound", &["UnboundLocalError", "cannot access local variable '", "referenced before assignment"], 0.9),
@@ -79,7 +80,7 @@ const SIGNALS: &[LogSignal] = &[
     code("smd.migration", &["Can't locate revision identified by", "Multiple head revisions are present", "(psycopg2.errors.DuplicateTable)", "(psycopg2.errors.DuplicateColumn)", "DuplicateTableError", "DuplicateColumnError"], 0.8),
     code("smd.promise", &["ResponseValidationError", "PydanticImportError", "PydanticUserError", "PydanticUndefinedAnnotation"], 0.8),
     code("smd.key", &["KeyError: '"], 0.65).capture(r"KeyError: '(?P<key>[a-z_][A-Za-z0-9_]*)'"),
-    code("smd.error-class", &["TypeError: ", "AttributeError: ", "IndexError: ", "ZeroDivisionError: ", "NotImplementedError"], 0.7).unless(&["fetch failed"]),
+    code("smd.error-class", &["TypeError: ", "AttributeError: ", "IndexError: ", "ZeroDivisionError: ", "NotImplementedError"], 0.7).unless(&["fetch failed", "'__about__'"]),
     code("smd.asgi", &["Error loading ASGI app.", "Failed to find attribute '", "App failed to load."], 0.8),
     // --- Node, Go, Java, Rust --------------------------------------------------------------------
     code("smd.node-module", &["Cannot find module '", "ERR_MODULE_NOT_FOUND"], 0.9),
@@ -98,6 +99,7 @@ const SIGNALS: &[LogSignal] = &[
     setting("smd.address-in-use", &["[Errno 98] Address already in use", "EADDRINUSE", "Address already in use (os error 98)", "error while attempting to bind on address"], 0.7),
     setting("smd.google-credentials", &["DefaultCredentialsError", "google.api_core.exceptions.PermissionDenied", "google.api_core.exceptions.Forbidden", "IAM_PERMISSION_DENIED", "The caller does not have permission", "does not have storage.", "Your default credentials were not found"], 0.75),
     setting("smd.store-credentials", &["NOAUTH Authentication required", "WRONGPASS invalid username-password", "Incorrect API key provided", "invalid_api_key", "password is incorrect, or there is no user with such name"], 0.75),
+    setting("smd.no-scheme", &["missing an 'http://' or 'https://' protocol", "MissingSchema: Invalid URL"], 0.75),
     setting("smd.secret-length", &["must be at least 32 ", "Fernet key must be", "must be at least 32 characters"], 0.8),
     setting("smd.secret-manager", &["not found or has no versions", "Permission 'secretmanager.versions.access' denied", "Permission denied on secret", "Secret Version [", "is in DISABLED state", "is in DESTROYED state"], 0.85).from(Emitter::Any).any_level(),
     setting("smd.secret-missing", &["/secrets/"], 0.8).with(&["not found"]).from(Emitter::Any).any_level(),
