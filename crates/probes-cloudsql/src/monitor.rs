@@ -32,7 +32,7 @@ pub const CONNECTION_ERRORS: Metric = Metric::new("cloudsql.connection_errors");
 /// CPU of the instance.
 pub const RESOURCE_UTILIZATION: Metric = Metric::new("cloudsql.resource_utilization");
 /// Sessions that wait for a lock.
-pub const LOCK_CONTENTION: Metric = Metric::new("cloudsql.lock_contention");
+pub const LOCK_CONTENTION: Metric = Metric::new(crate::classify::LOCK_CONTENTION);
 /// Client sessions by state.
 pub const SESSIONS_BY_STATE: Metric = Metric::new("cloudsql.sessions_by_state");
 /// Client sessions by application.
@@ -137,7 +137,7 @@ impl MonitorSpec for Instance {
                 NO_UTILIZATION,
             ),
             metric(
-                "cloudsql.lock_contention",
+                crate::classify::LOCK_CONTENTION,
                 Some("lock_contention"),
                 "sessions",
                 "sessions that wait for a lock that another holds, from pg_locks",

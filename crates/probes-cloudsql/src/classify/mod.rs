@@ -1,25 +1,28 @@
 //! From facts about the database to causes: on core alone, without a socket.
 
 mod signals;
+mod waited;
 
-use shakedown_core::case::{Effect, PROBE_FINDING};
+use shakedown_core::case::Effect;
 use shakedown_core::classify::{Claim, ClaimStatus, Claimed};
 use shakedown_core::id::{Cause, Symptom};
-use shakedown_core::{Case, Evidence, Observation};
+use shakedown_core::{Case, Evidence};
 
 use crate::causes::{MAX_CONNECTIONS, POOL_EXHAUSTION, SLOW, UNREACHABLE};
 use signals::{CANNOT_CONNECT, NO_POOLED, NO_SLOT, REFUSED, RESTARTING, TOO_SLOW};
+pub(crate) use waited::LOCK_CONTENTION;
+use waited::Measured;
 
 /// The symptom that another crate describes: somebody is not let in, here the service itself.
 const LOGIN_REFUSED: Symptom = Symptom::new("auth_failure");
 /// The cause that another crate describes: wrong credentials and names are configuration.
 const CONFIGURATION_ERROR: Cause = Cause::new("configuration_error");
 
-/// The cause that another crate describes: the way into the network has no room.
-const NO_ROOM: Cause = Cause::new("vpc_connector_capacity");
-
 /// How sure anybody can be that a database cannot be reached behind a way without room.
 const BEHIND_A_QUEUE: f64 = 0.7;
+
+/// What tells who holds a database up that answers late.
+const WHO_HOLDS_IT_UP: &str = "`shakedown run cloudsql.connect-timing --infrastructure-monitoring`, and locks and longest query among its samples";
 
 /// From this weight on a signal is a driver's or server's word, not the application's about itself.
 const DRIVERS_WORD: f64 = 0.62;
@@ -53,35 +56,6 @@ fn all(evidence: &Evidence) -> Vec<Claim> {
     let cases = Case::all(evidence);
     let measured = Measured::of(&cases);
     cases.iter().flat_map(|case| classify(case, &measured)).collect()
-}
-
-/// What probes measured that decides between readings of a log.
-struct Measured<'e> {
-    /// The database is reached and slow, and no probe says that it is not reached.
-    slow: Option<&'e Observation>,
-    /// The way to it has no room.
-    no_room: Option<&'e Observation>,
-}
-
-impl<'e> Measured<'e> {
-    fn of(cases: &[Case<'e>]) -> Self {
-        let suggested = |cause: &Cause| {
-            let findings = cases.iter().flat_map(|case| case.of_kind(PROBE_FINDING));
-            findings.filter(|hit| hit.cause == cause.as_str()).map(|hit| hit.observation).next()
-        };
-        Self {
-            slow: suggested(&SLOW).filter(|_| suggested(&UNREACHABLE).is_none()),
-            no_room: suggested(&NO_ROOM),
-        }
-    }
-}
-
-/// Signals that say no more than that a wait was given up.
-fn only_waited(signal: &str) -> bool {
-    signal.contains("timeout")
-        || signal.starts_with("cloudsql.said-")
-        || signal.starts_with("startup.phase-failure")
-        || signal == "cloudsql.cancelled-connect"
 }
 
 fn classify(case: &Case<'_>, measured: &Measured<'_>) -> Vec<Claim> {
@@ -120,14 +94,12 @@ fn because(argument: &shakedown_core::case::Argument<'_>, what: &str) -> String 
 
 fn unreachable(case: &Case<'_>, measured: &Measured<'_>) -> Option<Claim> {
     let argument = case.argue(&UNREACHABLE, |_| true)?;
-    // Whoever gives up waiting cannot tell a slow database from none. A probe that goes on can.
-    if let Some(probe) = measured.slow.filter(|_| argument.signals.iter().all(|s| only_waited(s))) {
-        let what =
-            "that waiting for the database was given up; a probe that waits longer reaches it";
-        let next = "`shakedown run cloudsql.connect-timing`: how long a login takes, rung by rung";
-        let mut claim = argument.claim(case.service, because(&argument, what), next);
+    // Whoever gives up waiting cannot tell a slow database from none. Others can.
+    if let Some(slow) = measured.who_says_why(case, &argument) {
+        let what = format!("that waiting for the database was given up; {}", slow.why);
+        let mut claim = argument.claim(case.service, because(&argument, &what), slow.next);
         claim.claimed = Claimed::Cause(SLOW);
-        claim.supporting.push(probe.clone());
+        claim.supporting.extend(slow.says.into_iter().cloned());
         return Some(claim);
     }
     let target =
@@ -219,8 +191,7 @@ fn pool(case: &Case<'_>) -> Option<Claim> {
 fn slow(case: &Case<'_>) -> Option<Claim> {
     let argument = case.argue(&SLOW, |_| true)?;
     let summary = because(&argument, "that the database answered later than its caller waits");
-    let next = "`shakedown run cloudsql.connect-timing --infrastructure-monitoring`, and locks and longest query among its samples";
-    Some(argument.claim(case.service, summary, next))
+    Some(argument.claim(case.service, summary, WHO_HOLDS_IT_UP))
 }
 
 fn identity(case: &Case<'_>) -> Option<Claim> {
