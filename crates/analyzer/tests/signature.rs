@@ -10,21 +10,42 @@ use shakedown_core::reproduction::{FeatureState, Reproduction, ReproductionVerdi
 /// The signature that is shipped.
 const ISSUE_1278: &str = include_str!("../../../signatures/issue-1278.toml");
 
-/// A run in which the availability probe measured `availability`.
+/// A run in which all the signature asks about was asked and `availability` is what users got; with
+/// `None` no probe ran and nothing was sampled.
 fn record(time_scale: u32, availability: Option<f64>) -> RunRecord {
-    let probes: Vec<Value> = availability
-        .into_iter()
-        .map(|value| {
-            json!({
-                "id": "goldenpath.availability", "phase": 4, "attempt": 1,
-                "started_at": "2026-01-01T00:00:00Z", "elapsed_ms": 1.0,
-                "status": "finished", "verdict": if value < 1.0 { "fail" } else { "pass" },
-                "measurements": [{
-                    "name": "availability", "value": value, "unit": "1", "provenance": "measured",
-                }],
-            })
+    let share = |name: &str, value: f64| json!({ "name": name, "value": value, "unit": "1", "provenance": "measured" });
+    let probe = |id: &str, value: f64, measurements: Value| {
+        json!({
+            "id": id, "phase": 4, "attempt": 1,
+            "started_at": "2026-01-01T00:00:00Z", "elapsed_ms": 1.0,
+            "status": "finished", "verdict": if value < 1.0 { "fail" } else { "pass" },
+            "measurements": measurements,
         })
-        .collect();
+    };
+    let probes = availability.map(|value| {
+        let impact = [share("session_establishment", value), share("agent_success", value)];
+        [
+            probe("goldenpath.availability", value, json!([share("availability", value)])),
+            probe("goldenpath.offline-impact", value, json!(impact)),
+            probe("goldenpath.websocket-close", value, json!([])),
+            probe("vpc.service-endpoints", value, json!([])),
+        ]
+    });
+    let sample = |metric: &str, value: f64, labels: &[(&str, &str)]| {
+        json!({ "monitor": "m", "sample": {
+            "metric": metric, "unit": "1", "value": { "value": value }, "labels": labels,
+            "taken_at": "2026-01-01T00:00:00Z", "visible_at": "2026-01-01T00:00:00Z",
+            "provenance": "measured",
+        }})
+    };
+    let samples = availability.iter().flat_map(|_| {
+        let mut samples = vec![sample("cloudsql.connection_pool_utilization", 0.5, &[])];
+        samples.extend((0..20).map(|_| sample("cloudsql.query_latency", 2.0, &[])));
+        samples.push(sample("vpc.state", 1.0, &[("state", "normal")]));
+        samples
+    });
+    let (probes, samples): (Vec<Value>, Vec<Value>) =
+        (probes.into_iter().flatten().collect(), samples.collect());
     serde_json::from_value(json!({
         "schema": "shakedown.run/1",
         "plan": {
@@ -39,7 +60,7 @@ fn record(time_scale: u32, availability: Option<f64>) -> RunRecord {
             "worst_ms": 1.0, "notes": [],
         },
         "started_at": "2026-01-01T00:00:00Z", "elapsed_ms": 1.0, "gate": [], "probes": probes,
-        "phases": [], "samples": [], "monitor_failures": [], "guards": [], "stability": [],
+        "phases": [], "samples": samples, "monitor_failures": [], "guards": [], "stability": [],
         "remarks": [], "conditions": [], "usage": [],
     }))
     .expect("a record")
@@ -110,7 +131,12 @@ fn the_failure_is_reproduced_at_its_own_limit() {
         (FeatureState::Seen, "expected 75.0 s, measured 75.2 s")
     );
     assert_eq!(state(&said, "restarts").0, FeatureState::NotSeen);
-    assert_eq!(state(&said, "pool-above-90").0, FeatureState::NotTested);
+    assert_eq!(state(&said, "pool-above-90").0, FeatureState::NotSeen);
+    assert_eq!(
+        state(&said, "deployments-below-10"),
+        (FeatureState::NotSeen, "1 of 2 were completed")
+    );
+    assert!(said.differences.iter().any(|d| d.found == "00:00 UTC"), "{said:#?}");
     assert!(!said.differences.iter().any(|d| d.condition.contains("egress")), "{said:#?}");
 }
 
@@ -143,6 +169,14 @@ fn a_healthy_start_up_proves_it_absent_when_everything_was_looked_at() {
     let said = asked(&record(1, None), &healthy);
     assert_eq!(said.verdict, ReproductionVerdict::NotReproduced);
     assert_eq!(said.is_absent(), None, "availability was not measured");
+    let mut slow = record(1, Some(1.0));
+    for stamped in slow.samples.iter_mut().skip(10) {
+        stamped.sample.value = shakedown_core::monitor::Reading::Value(400.0);
+    }
+    let said = asked(&slow, &healthy);
+    assert_eq!(state(&said, "latency-tenfold").0, FeatureState::Seen);
+    assert_eq!(said.verdict, ReproductionVerdict::NotReproduced);
+    assert_eq!(said.is_absent(), Some(false), "what still looks like it proves no fix");
 }
 
 #[test]

@@ -44,7 +44,7 @@ pub(crate) const ALL: &[(u8, &str)] = &[
     (CLEANUP_NOT_PROVEN, "something we created is not known to be gone"),
     (
         NOT_REPRODUCED,
-        "the asked signature was not reproduced; with `--expect absent`: a decisive feature was seen",
+        "the asked signature was not reproduced; with `--expect absent`: a feature was seen",
     ),
     (
         UNDECIDED,

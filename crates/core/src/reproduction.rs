@@ -100,14 +100,15 @@ impl Reproduction {
         verdict
     }
 
-    /// Whether the failure is proven absent: every decisive feature was tested, and none was seen.
-    /// `None` when one was not tested and none was seen.
+    /// Whether the failure is proven absent: every feature was tested and none was seen, be it
+    /// decisive or not: what still looks like the failure proves no fix. `None` when none was seen and
+    /// one was not tested.
     pub fn is_absent(&self) -> Option<bool> {
-        let mut decisive = self.features.iter().filter(|feature| feature.decisive);
-        if decisive.clone().any(|feature| feature.state == FeatureState::Seen) {
+        let mut features = self.features.iter();
+        if features.clone().any(|feature| feature.state == FeatureState::Seen) {
             return Some(false);
         }
-        decisive.all(|feature| feature.state == FeatureState::NotSeen).then_some(true)
+        features.all(|feature| feature.state == FeatureState::NotSeen).then_some(true)
     }
 }
 
@@ -143,6 +144,8 @@ mod tests {
         check(&[(true, Seen), (true, Seen), (false, NotSeen)], Reproduced, Some(false));
         check(&[(true, Seen), (true, NotTested)], Undecided, Some(false));
         check(&[(true, NotTested), (true, NotSeen)], NotReproduced, None);
-        check(&[(true, NotSeen), (true, NotSeen), (false, Seen)], NotReproduced, Some(true));
+        check(&[(true, NotSeen), (true, NotSeen), (false, NotSeen)], NotReproduced, Some(true));
+        check(&[(true, NotSeen), (false, Seen)], NotReproduced, Some(false));
+        check(&[(true, NotSeen), (false, NotTested)], NotReproduced, None);
     }
 }

@@ -68,7 +68,7 @@ pub fn derive(
         features,
         conditions: vec![
             condition("environment", Some("environment.name"), target.environment.clone()),
-            condition("hour", None, record.started_at.to_string()),
+            condition("hour", Some("run.hour"), super::evaluate::hour(record)),
         ],
         expect: Default::default(),
     })
@@ -83,6 +83,7 @@ fn feature(id: String, what: String) -> Feature {
         probe: None,
         measurement: None,
         metric: None,
+        startups: None,
         symptom: None,
     }
 }

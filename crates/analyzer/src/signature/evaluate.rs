@@ -5,24 +5,24 @@ use std::time::Duration;
 use shakedown_core::attempt::AttemptEnd;
 use shakedown_core::diagnosis::{Diagnosis, HealthVerdict, ServiceDiagnosis, Startup};
 use shakedown_core::environment::TimeScale;
-use shakedown_core::monitor::Reading;
 use shakedown_core::record::{ProbeResult, RunRecord};
 use shakedown_core::reproduction::{
     Difference, FeatureSeen, FeatureState, Reproduction, SCHEMA, Unexpected,
 };
 
 use super::{
-    Expected, Feature, MeasurementTest, MetricTest, ProbeTest, Signature, StartupTest, tolerance,
+    Expected, Feature, MeasurementTest, ProbeTest, Signature, StartupTest, StartupsTest, sampled,
+    tolerance,
 };
 
 /// Whether it was seen, and what was found.
-type Answer = (FeatureState, String);
+pub(super) type Answer = (FeatureState, String);
 
-fn seen(is: bool, found: impl Into<String>) -> Answer {
+pub(super) fn seen(is: bool, found: impl Into<String>) -> Answer {
     (if is { FeatureState::Seen } else { FeatureState::NotSeen }, found.into())
 }
 
-fn not_tested(why: impl Into<String>) -> Answer {
+pub(super) fn not_tested(why: impl Into<String>) -> Answer {
     (FeatureState::NotTested, why.into())
 }
 
@@ -52,6 +52,7 @@ pub fn evaluate(
         .collect();
     let differences = signature.conditions.iter().filter_map(|condition| {
         let found = match &condition.key {
+            Some(key) if key == "run.hour" => hour(record),
             Some(key) => lookup(key).unwrap_or_else(|| format!("`{key}` is not set")),
             None => "nothing here can tell".to_owned(),
         };
@@ -71,6 +72,11 @@ pub fn evaluate(
         differences: differences.collect(),
         unexpected: run.unexpected(signature),
     }
+}
+
+/// The hour a run began in.
+pub(super) fn hour(record: &RunRecord) -> String {
+    record.started_at.strftime("%H:00 UTC").to_string()
 }
 
 #[derive(Clone, Copy)]
@@ -109,7 +115,9 @@ impl<'a> Run<'a> {
         } else if let Some(test) = &feature.measurement {
             self.measurement(test)
         } else if let Some(test) = &feature.metric {
-            self.metric(test)
+            sampled::ask(test, &self.record.samples)
+        } else if let Some(test) = &feature.startups {
+            self.startups_completed(test)
         } else {
             self.symptom(feature.symptom.as_deref().unwrap_or_default())
         }
@@ -238,24 +246,16 @@ impl<'a> Run<'a> {
         seen(is, format!("{} {:.3} {unit}", measured.name, measured.value).trim_end().to_owned())
     }
 
-    fn metric(self, test: &MetricTest) -> Answer {
-        let mut values = Vec::new();
-        let mut why = "it was not sampled".to_owned();
-        for stamped in &self.record.samples {
-            if stamped.sample.metric.as_str() == test.id {
-                match &stamped.sample.value {
-                    Reading::Value(value) => values.push(*value),
-                    Reading::Unavailable(reason) => why.clone_from(reason),
-                }
-            }
+    fn startups_completed(self, test: &StartupsTest) -> Answer {
+        let ended = |end| self.startups().filter(|startup| startup.outcome == end).count();
+        let (completed, failed) = (ended(AttemptEnd::Completed), ended(AttemptEnd::Failed));
+        let all = completed + failed;
+        if all == 0 {
+            return not_tested("no start-up was observed to its end");
         }
-        let Some(&first) = values.first() else {
-            return not_tested(format!("{}: {why}", test.id));
-        };
-        let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let is = test.above.is_none_or(|above| most > above)
-            && test.above_baseline.is_none_or(|times| most > first * times);
-        seen(is, format!("{} began at {first:.3}, at most {most:.3}", test.id))
+        #[expect(clippy::cast_precision_loss, reason = "a share of start-ups")]
+        let share = completed as f64 / all as f64;
+        seen(share <= test.completed_at_most, format!("{completed} of {all} were completed"))
     }
 
     fn symptom(self, symptom: &str) -> Answer {

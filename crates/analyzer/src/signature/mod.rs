@@ -6,6 +6,7 @@
 
 mod derive;
 mod evaluate;
+mod sampled;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -87,6 +88,9 @@ pub struct Feature {
     /// A number a monitor sampled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metric: Option<MetricTest>,
+    /// How many of the start-ups that ended were completed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub startups: Option<StartupsTest>,
     /// A symptom of the diagnosis, by id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub symptom: Option<String>,
@@ -145,18 +149,42 @@ pub struct MeasurementTest {
     pub at_least: Option<f64>,
 }
 
-/// A number a monitor sampled: some sample is above the limit.
+/// How many of the start-ups that ended were completed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StartupsTest {
+    /// At most this share of those that were completed or failed.
+    pub completed_at_most: f64,
+}
+
+/// A number a monitor sampled.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MetricTest {
     /// The metric.
     pub id: String,
-    /// Above this, in its own unit.
+    /// Only the series that have one of these as the value of a label.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
+    /// Above this, in its own unit: `samples` of the samples, or with `above_baseline` the median.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub above: Option<f64>,
-    /// Above the run's first sample times this.
+    /// The median of the samples is above this many times the median of the run's first five. One
+    /// slow answer of a busy machine is no state, and neither is one quick one a baseline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub above_baseline: Option<f64>,
+    /// How many samples must be `above`. Default 1.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub samples: usize,
+}
+
+const fn one() -> usize {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+const fn is_one(samples: &usize) -> bool {
+    *samples == 1
 }
 
 /// What was so when the failure was seen.
@@ -165,7 +193,8 @@ pub struct MetricTest {
 pub struct Condition {
     /// What, in a few words.
     pub what: String,
-    /// The environment's key that says it, `vpc.egress`; without one nobody can tell.
+    /// The environment's key that says it, `vpc.egress`, or `run.hour`, the UTC hour the run began
+    /// in; without one nobody can tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
     /// Its value then.
@@ -186,7 +215,7 @@ pub enum SignatureError {
     NothingDecisive(String),
     /// A feature has no test or several, or one that asks nothing.
     #[error(
-        "the feature `{0}` needs exactly one of startup, probe, measurement, metric, symptom, and something asked in it"
+        "the feature `{0}` needs exactly one of startup, probe, measurement, metric, startups, symptom, and something asked in it"
     )]
     NoTest(String),
     /// Two features have one id.
@@ -238,7 +267,10 @@ impl Feature {
             self.startup.as_ref().map(|test| *test != StartupTest::default()),
             self.probe.as_ref().map(|_| true),
             self.measurement.as_ref().map(|t| t.at_most.or(t.at_least).is_some()),
-            self.metric.as_ref().map(|t| t.above.or(t.above_baseline).is_some()),
+            self.metric
+                .as_ref()
+                .map(|t| t.above.or(t.above_baseline).is_some() || !t.labels.is_empty()),
+            self.startups.as_ref().map(|_| true),
             self.symptom.as_ref().map(|symptom| !symptom.is_empty()),
         ];
         let given: Vec<bool> = tests.into_iter().flatten().collect();

@@ -10,6 +10,7 @@ use shakedown_core::{Case, Evidence};
 
 use crate::causes::{MAX_CONNECTIONS, POOL_EXHAUSTION, SLOW, UNREACHABLE};
 use signals::{CANNOT_CONNECT, NO_POOLED, NO_SLOT, REFUSED, RESTARTING, TOO_SLOW};
+#[cfg(feature = "live")]
 pub(crate) use waited::LOCK_CONTENTION;
 use waited::Measured;
 
