@@ -195,9 +195,12 @@ impl Monitor for Connector {
                 return Ok(samples);
             }
         };
-        let Some(lease) = spare(ctx) else {
-            samples.extend(blind("the probes hold all of the budget's database connections"));
-            return Ok(samples);
+        let lease = match spare(ctx) {
+            Ok(lease) => lease,
+            Err(why) => {
+                samples.extend(blind(why));
+                return Ok(samples);
+            }
         };
         let attempt = self.connect(ctx, lease, &target).await?;
         let mut seen = self.seen.lock().await;
@@ -223,18 +226,18 @@ fn target(ctx: &ProbeCtx) -> Result<Result<DatabaseTarget, String>, MonitorError
     })
 }
 
-/// A connection that nobody needs just now.
-fn spare(ctx: &ProbeCtx) -> Option<Lease> {
+/// A connection that nobody needs just now, or why there is none.
+fn spare(ctx: &ProbeCtx) -> Result<Lease, &'static str> {
     const ONE: [Draw; 1] = [Draw::new(resource::DATABASE_CONNECTION, 1)];
+    const TAKEN: &str = "the probes hold all of the budget's database connections";
     let budget = ctx.budget();
     let used = budget.usage();
-    let usage = used.iter().find(|usage| usage.resource == resource::DATABASE_CONNECTION)?;
-    // A run that has been cut down to one connection has none to spare.
-    if usage.ceiling < 2 {
-        return None;
+    let usage = used.iter().find(|usage| usage.resource == resource::DATABASE_CONNECTION);
+    if usage.is_none_or(|usage| usage.ceiling < 2) {
+        return Err("the run's budget is one database connection, which is the probes'");
     }
-    let allotment = budget.reserve(&ONE).now_or_never()?.ok()?;
-    allotment.try_lease(&resource::DATABASE_CONNECTION).ok()
+    let allotment = budget.reserve(&ONE).now_or_never().and_then(Result::ok).ok_or(TAKEN)?;
+    allotment.try_lease(&resource::DATABASE_CONNECTION).map_err(|_| TAKEN)
 }
 
 impl Connector {

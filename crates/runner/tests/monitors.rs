@@ -201,8 +201,9 @@ async fn a_monitor_that_errs_or_panics_is_recorded_and_asked_again() {
         samples.map(|s| s.sample.value.clone()).collect::<Vec<_>>()
     };
     let moody = of("fake.moody");
-    assert_eq!(moody[0], Reading::Unavailable("the monitor measured no number".into()));
-    assert_eq!(moody[1..], [Reading::Value(3.0), Reading::Value(4.0), Reading::Value(5.0)]);
+    let gaps = ["not yet", "panicked: lost count", "the monitor measured no number"];
+    assert_eq!(moody[..3], gaps.map(|why| Reading::Unavailable(why.into())));
+    assert_eq!(moody[3..], [Reading::Value(3.0), Reading::Value(4.0), Reading::Value(5.0)]);
     assert_eq!(of("fake.steady").len(), 6, "the other is not disturbed");
 }
 
@@ -304,15 +305,16 @@ async fn a_monitor_never_takes_the_last_place_of_the_budget() {
     const ONE: &[Draw] = &[Draw::new(DATABASE_CONNECTION, 1)];
     let mut small = environment();
     small.safety.database_connections = 1;
-    let monitor = monitor_entry(MonitorMeta { draws: ONE, ..FakeMonitor::META }, |_| {
-        Ok(Box::new(FakeMonitor::from_config(())))
-    });
+    let meta_of = MonitorMeta { draws: ONE, metrics: METRICS, ..FakeMonitor::META };
+    let monitor = monitor_entry(meta_of, |_| Ok(Box::new(FakeMonitor::from_config(()))));
     let probe = ProbeMeta { draws: ONE, ..meta("a.one", Network) };
     let registry = registry([probe!(probe, pass)], [monitor], []);
     let (record, _) = run_all(&registry, small, RunOptions::default()).await;
     assert_eq!(words(&record), ["a.one: pass"]);
     let failure = "it draws 1 of `database-connection`, the budget leaves 1";
     assert_eq!(record.monitor_failures, [("fake.monitor".to_owned(), failure.to_owned())]);
+    let [gap] = &record.samples[..] else { panic!("{:?}", record.samples) };
+    assert_eq!(gap.sample.value, Reading::Unavailable(failure.into()), "every metric says why");
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,6 +10,8 @@ use super::evaluate::{Answer, not_tested, seen};
 const BASELINE: usize = 5;
 /// A series about what nobody knows tests nothing.
 const UNKNOWN: &str = "unknown";
+/// The label that says why.
+const BECAUSE: &str = "because";
 
 /// Asks the samples of the metric.
 pub(super) fn ask(test: &MetricTest, samples: &[StampedSample]) -> Answer {
@@ -23,7 +25,10 @@ pub(super) fn ask(test: &MetricTest, samples: &[StampedSample]) -> Answer {
         let labelled = |with: &str| sample.labels.iter().any(|(_, value)| value == with);
         match &sample.value {
             Reading::Unavailable(reason) => why = reason,
-            Reading::Value(_) if labelled(UNKNOWN) => why = "it was not known",
+            Reading::Value(_) if labelled(UNKNOWN) => {
+                let because = sample.labels.iter().find(|(name, _)| name == BECAUSE);
+                why = because.map_or("it was not known", |(_, why)| why);
+            }
             Reading::Value(value) => {
                 known += 1;
                 if test.labels.is_empty() || test.labels.iter().any(|label| labelled(label)) {

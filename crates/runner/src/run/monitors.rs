@@ -7,9 +7,9 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use shakedown_core::clock;
 use shakedown_core::context::ProbeCtx;
-use shakedown_core::id::ResourceKind;
+use shakedown_core::id::{Metric, ResourceKind};
 use shakedown_core::meta::RunPhase;
-use shakedown_core::monitor::{Monitor, MonitorError, Reading, Sample};
+use shakedown_core::monitor::{MetricMeta, Monitor, MonitorError, Reading, Sample};
 use shakedown_core::record::{Plan, RunEvent, StampedSample};
 use shakedown_core::units::Span;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -38,6 +38,15 @@ impl Default for Stage {
 impl Stage {
     pub(super) fn enter(&mut self, phase: RunPhase) {
         *self = Self { phase: Some(phase), probe: None, sampling: true };
+    }
+
+    fn stamp(&self, monitor: &str, sample: Sample) -> StampedSample {
+        StampedSample {
+            monitor: monitor.to_owned(),
+            phase: self.phase,
+            probe: self.probe.as_deref().map(str::to_owned),
+            sample,
+        }
     }
 
     pub(super) fn leave(&mut self, sampling: bool) {
@@ -72,10 +81,7 @@ impl Run<'_> {
         for planned in &plan.monitors {
             match self.start_monitor(&planned.id) {
                 Ok(first) => firsts.push(first),
-                Err(error) => {
-                    let monitor = planned.id.clone();
-                    self.log.emit(RunEvent::MonitorFailed { monitor, error });
-                }
+                Err(error) => self.monitor_failed(planned.id.clone(), error),
             }
         }
         let limit = self.world.answer_limit() + ABORT_PATIENCE;
@@ -124,6 +130,23 @@ impl Run<'_> {
         let task = tokio::spawn(watch.run(first));
         self.monitors.running.push(Running { id: id.to_owned(), monitor, ctx, task });
         Ok(first_taken)
+    }
+
+    /// Tells why a monitor gives nothing, and every metric of it that it is unavailable for that.
+    pub(super) fn monitor_failed(&mut self, monitor: String, error: String) {
+        let entry = self.registry.monitors().find(|entry| entry.meta.id == monitor);
+        let stage = self.stage.borrow().clone();
+        let unavailable = |metric: &MetricMeta| {
+            let why = metric.no_source.unwrap_or(&error);
+            let sample = Sample::unavailable(Metric::new(metric.id), metric.unit, why);
+            stage.stamp(&monitor, sample)
+        };
+        let metrics = entry.map_or(&[][..], |entry| entry.meta.metrics);
+        let samples: Vec<StampedSample> = metrics.iter().map(unavailable).collect();
+        self.log.emit(RunEvent::MonitorFailed { monitor, error });
+        if !samples.is_empty() {
+            self.log.emit(RunEvent::Sampled { samples });
+        }
     }
 
     /// Stops and closes every monitor, all at the same time.
@@ -242,12 +265,7 @@ impl Watch {
             if matches!(sample.value, Reading::Value(value) if !value.is_finite()) {
                 sample.value = Reading::Unavailable("the monitor measured no number".to_owned());
             }
-            StampedSample {
-                monitor: self.id.clone(),
-                phase: stage.phase,
-                probe: stage.probe.as_deref().map(str::to_owned),
-                sample,
-            }
+            stage.stamp(&self.id, sample)
         };
         match sampled {
             Ok(samples) => Message::Sampled(samples.into_iter().map(stamp).collect()),

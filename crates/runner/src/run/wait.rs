@@ -103,7 +103,7 @@ impl Run<'_> {
         match message {
             Message::Progress { id, text } => self.log.emit(RunEvent::ProbeProgress { id, text }),
             Message::MonitorFailed { monitor, error } => {
-                self.log.emit(RunEvent::MonitorFailed { monitor, error });
+                self.monitor_failed(monitor, error);
                 self.overdue();
             }
             Message::Sampled(samples) => {
