@@ -39,6 +39,8 @@ mod login;
 #[cfg(feature = "live")]
 pub mod monitor;
 #[cfg(feature = "live")]
+mod pool_use;
+#[cfg(feature = "live")]
 pub mod probes;
 #[cfg(feature = "live")]
 mod server;

@@ -18,6 +18,7 @@ use shakedown_wire::pg::statements::{LOCKS, LONGEST_RUNNING, PING};
 use shakedown_wire::pg::{self, PgConnection, PgTarget};
 use tokio::sync::Mutex;
 
+use crate::pool_use;
 use crate::section::CloudSql;
 use crate::server::{self, Group, Sessions, column, only};
 
@@ -25,6 +26,8 @@ use crate::server::{self, Group, Sessions, column, only};
 pub const ACTIVE_CONNECTIONS: Metric = Metric::new("cloudsql.active_connections");
 /// The application's sessions over what its pools may hold together.
 pub const POOL_UTILIZATION: Metric = Metric::new("cloudsql.connection_pool_utilization");
+/// An application's busy sessions over all it has, where those fill a pool.
+pub const POOL_BUSY: Metric = Metric::new(crate::classify::POOL_BUSY);
 /// Round trip of a constant.
 pub const QUERY_LATENCY: Metric = Metric::new("cloudsql.query_latency");
 /// Share of login attempts that failed.
@@ -50,7 +53,7 @@ const NO_ERRORS: &str = "PostgreSQL keeps no count of refused logins; Cloud SQL'
 const NO_UTILIZATION: &str = "CPU and memory need Google's API";
 
 const CONNECTIONS: &str = "connections";
-const RATIO: &str = "1";
+pub(crate) const RATIO: &str = "1";
 
 const fn metric(
     id: &'static str,
@@ -111,6 +114,13 @@ impl MonitorSpec for Instance {
                 RATIO,
                 "sessions of the application (configured names, else all that are not ours) over \
                  database.pool_limit x cloudsql.application_instances; only where both were stated",
+            ),
+            metric(
+                crate::classify::POOL_BUSY,
+                None,
+                RATIO,
+                "sessions of an application that are not idle over all it has open, of applications that \
+                 have as many open as one pool may hold (database.pool_limit, where it was stated)",
             ),
             metric(
                 "cloudsql.query_latency",
@@ -275,45 +285,17 @@ fn samples(
     let sessions = &seen.sessions;
     let mut samples = vec![
         Sample::measured(ACTIVE_CONNECTIONS, sessions.total().into(), CONNECTIONS),
-        pool_utilization(config, sessions, section, database),
+        pool_use::utilization(&config.application_names, sessions, section, database),
         Sample::measured(QUERY_LATENCY, seen.latency_ms, "ms"),
         Sample::unavailable(CONNECTION_ERRORS, RATIO, NO_ERRORS),
         Sample::unavailable(RESOURCE_UTILIZATION, RATIO, NO_UTILIZATION),
         Sample::measured(LOCK_CONTENTION, seen.waiting_for_locks as f64, "sessions"),
     ];
+    samples.extend(pool_use::busy(sessions, database));
     samples.extend(by_application(config, sessions));
     samples.extend(by_state_and_wait(sessions));
     samples.extend(longest(seen));
     samples
-}
-
-fn pool_utilization(
-    config: &InstanceConfig,
-    sessions: &Sessions,
-    section: &CloudSql,
-    database: &Database,
-) -> Sample {
-    let (pool, instances) = (&database.pool_limit, &section.application_instances);
-    let keys = [("database.pool_limit", pool), ("cloudsql.application_instances", instances)];
-    let assumed: Vec<&str> =
-        keys.iter().filter(|(_, setting)| setting.is_assumed()).map(|(key, _)| *key).collect();
-    if !assumed.is_empty() {
-        let why = format!("{} is only assumed: state it", assumed.join(" and "));
-        return Sample::unavailable(POOL_UTILIZATION, RATIO, why);
-    }
-    let capacity = f64::from(pool.value) * f64::from(instances.value);
-    if capacity == 0.0 {
-        return Sample::unavailable(
-            POOL_UTILIZATION,
-            RATIO,
-            "the pools are stated to hold nothing",
-        );
-    }
-    let names = &config.application_names;
-    let application = sessions.count(|group| {
-        if names.is_empty() { !group.is_shakedown() } else { names.contains(&group.application) }
-    });
-    Sample::measured(POOL_UTILIZATION, f64::from(application) / capacity, RATIO)
 }
 
 fn by_application(config: &InstanceConfig, sessions: &Sessions) -> Vec<Sample> {
@@ -441,22 +423,12 @@ mod tests {
     }
 
     #[test]
-    fn configured_names_are_the_application() {
-        let groups = vec![group("web", Some("idle"), 9), group("psql", Some("idle"), 5)];
-        let config =
-            InstanceConfig { application_names: vec!["web".into()], ..InstanceConfig::default() };
-        let (section, database) = stated();
-        let sample = pool_utilization(&config, &Sessions(groups), &section, &database);
-        assert_eq!(sample.value, Reading::Value(0.45));
-    }
-
-    #[test]
     fn what_is_hidden_is_unavailable_not_zero() {
         let (section, database) = stated();
         let mut blind = seen(vec![group("web", None, 9), group("shakedown/x", Some("active"), 1)]);
         blind.hidden_times = 9;
         let sampled = taken(&blind, &section, &database);
-        for metric in [SESSIONS_BY_STATE, WAITS, LONGEST_QUERY, LONGEST_TRANSACTION] {
+        for metric in [POOL_BUSY, SESSIONS_BY_STATE, WAITS, LONGEST_QUERY, LONGEST_TRANSACTION] {
             let Reading::Unavailable(why) = value(&sampled, &metric, "") else {
                 panic!("{metric}");
             };

@@ -1,5 +1,6 @@
 //! From facts about the database to causes: on core alone, without a socket.
 
+mod busy;
 mod signals;
 mod waited;
 
@@ -9,6 +10,8 @@ use shakedown_core::id::{Cause, Symptom};
 use shakedown_core::{Case, Evidence};
 
 use crate::causes::{MAX_CONNECTIONS, POOL_EXHAUSTION, SLOW, UNREACHABLE};
+#[cfg(feature = "live")]
+pub(crate) use busy::POOL_BUSY;
 use signals::{CANNOT_CONNECT, NO_POOLED, NO_SLOT, REFUSED, RESTARTING, TOO_SLOW};
 #[cfg(feature = "live")]
 pub(crate) use waited::LOCK_CONTENTION;
@@ -64,6 +67,7 @@ fn classify(case: &Case<'_>, measured: &Measured<'_>) -> Vec<Claim> {
     claims.extend(unreachable(case, measured));
     claims.extend(slots(case));
     claims.extend(pool(case));
+    claims.extend(busy::taken(case));
     claims.extend(slow(case));
     claims.extend(identity(case));
     claims.extend(login_refused(case));

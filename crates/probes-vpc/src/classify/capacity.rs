@@ -107,7 +107,7 @@ pub(super) fn recovered(case: &Case<'_>) -> Option<Claim> {
     claim.confidence = 0.5;
     let seconds = |name| fact.get(name).parse::<f64>().map(|ms| ms / 1e3).unwrap_or_default();
     claim.summary = format!(
-        "connects across the connector went unanswered and were quick again after {:.1} to {:.1} s: so a connector without room behaves until it has scaled out, and so does egress that comes up late.",
+        "connects across the connector went unanswered and were quick again after {:.1} to {:.1} s: so a connector without room behaves until it has scaled out, and so do egress that comes up late and a burst of connects, such as an application that opens its pool.",
         seconds("at_least_ms"),
         seconds("at_most_ms")
     );
