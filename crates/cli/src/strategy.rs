@@ -548,6 +548,7 @@ mod tests {
                 let metrics: Vec<_> = monitor.meta.metrics.iter().filter(named).collect();
                 let [metric] = metrics.as_slice() else { panic!("{id}: {name}: {metrics:?}") };
                 assert!(metric.definition.len() > 20, "{name}: {}", metric.definition);
+                assert_eq!(metric.id.split_once('.').map(|(_, name)| name), Some(name));
             }
         }
     }

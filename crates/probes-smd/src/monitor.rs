@@ -21,17 +21,17 @@ use crate::application::Application;
 use crate::startup::{Observed, Origin, Start, Startups, way_out_s};
 
 /// How long each start-up phase took.
-pub const PHASE_TIMING: Metric = Metric::new("smd.phase_timing");
+pub const PHASE_TIMING: Metric = Metric::new("smd.smd_phase_timing");
 /// How long the whole start-up took.
-pub const STARTUP_DURATION: Metric = Metric::new("smd.startup_duration");
+pub const STARTUP_DURATION: Metric = Metric::new("smd.startup_sequence_duration");
 /// From the first sign of a failure to the exit.
-pub const ERROR_PROPAGATION: Metric = Metric::new("smd.error_propagation");
+pub const ERROR_PROPAGATION: Metric = Metric::new("smd.error_propagation_timing");
 /// From a failure or from our ending it until nothing of the process was left.
 pub const CLEANUP_DURATION: Metric = Metric::new("smd.resource_cleanup_duration");
 /// Resident memory.
-pub const MEMORY: Metric = Metric::new("smd.memory");
+pub const MEMORY: Metric = Metric::new("smd.memory_usage_patterns");
 /// Threads.
-pub const THREADS: Metric = Metric::new("smd.threads");
+pub const THREADS: Metric = Metric::new("smd.thread_pool_utilization");
 
 const NONE_SEEN: &str = "no start-up observed yet: set [application] command or logs";
 const NO_PROCESS: &str = "a container's own figures need a process we started ([application] \
@@ -88,19 +88,19 @@ impl MonitorSpec for ApplicationMonitor {
         draws: &[Draw::new(resource::HTTP_CONNECTION, 1)],
         metrics: &[
             metric(
-                "smd.phase_timing",
-                "smd_phase_timing",
+                "smd.smd_phase_timing",
+                "smd.smd_phase_timing",
                 "s",
                 "duration of each phase of the latest start-up seen, between its marker lines",
             ),
             metric(
-                "smd.startup_duration",
+                "smd.startup_sequence_duration",
                 "startup_sequence_duration",
                 "s",
                 "from the first sign of the latest start-up seen to its completion or failure",
             ),
             metric(
-                "smd.error_propagation",
+                "smd.error_propagation_timing",
                 "error_propagation_timing",
                 "s",
                 "from the first sign of the latest failed start-up to the exit of its process",
@@ -113,13 +113,13 @@ impl MonitorSpec for ApplicationMonitor {
                  started process was left",
             ),
             metric(
-                "smd.memory",
+                "smd.memory_usage_patterns",
                 "memory_usage_patterns",
                 "bytes",
                 "resident memory of the started process and its children, or the service's own figure",
             ),
             metric(
-                "smd.threads",
+                "smd.thread_pool_utilization",
                 "thread_pool_utilization",
                 "1",
                 "threads of the started process and its children, or the service's own figure; how \

@@ -1,6 +1,6 @@
 //! The strategy's metric files: `[{timestamp, metrics, test_phase}]`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use shakedown_core::monitor::Reading;
@@ -22,53 +22,73 @@ struct Moment<'r> {
     test_phase: Option<u8>,
 }
 
-/// A number, or `{"unavailable": why}`.
+/// A number, the facts that hold, or `{"unavailable": why}`.
 enum Value<'r> {
     Number(f64),
+    Facts(Vec<&'r str>),
     Unavailable(&'r str),
 }
+
+/// The unit of a metric that is a list of facts, one series each, 1 where the fact holds.
+const FACTS: &str = "facts";
+/// The label that names the fact.
+const FACT: &str = "fact";
 
 impl Serialize for Value<'_> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Number(number) => number.serialize(serializer),
+            Self::Facts(facts) => facts.serialize(serializer),
             Self::Unavailable(why) => BTreeMap::from([("unavailable", why)]).serialize(serializer),
         }
     }
 }
 
 /// The samples of the metrics that begin with `domain` and a dot, as the strategy's JSON array. The
-/// names are what stands after the dot, with the labels where there are any. One element holds what
-/// one call of a monitor yielded.
+/// names are what stands after the dot, with the labels where there are any; a metric of facts is the
+/// list of those that hold. One element holds what one call of a monitor yielded.
 pub fn strategy_metrics(record: &CleanRecord, domain: &str) -> String {
     let mut moments: Vec<Moment<'_>> = Vec::new();
-    // Per monitor, the moment its latest samples went into.
-    let mut open: BTreeMap<&str, usize> = BTreeMap::new();
+    // Per monitor, the moment its latest samples went into, and their series.
+    let mut open: BTreeMap<&str, (usize, BTreeSet<String>)> = BTreeMap::new();
+    let within = |name: &str| Some(name.strip_prefix(domain)?.strip_prefix('.')?.to_owned());
     for stamped in &record.samples {
-        let name = series_name(stamped);
-        let Some(name) = name.strip_prefix(domain).and_then(|name| name.strip_prefix('.')) else {
-            continue;
-        };
+        let (sample, series) = (&stamped.sample, series_name(stamped));
+        let fact = sample.labels.iter().find(|(label, _)| sample.unit == FACTS && label == FACT);
+        let name = if fact.is_some() { sample.metric.as_str() } else { series.as_str() };
+        let Some(name) = within(name) else { continue };
         let phase = stamped.phase.map(u8::from);
-        let index = open.get(stamped.monitor.as_str()).copied().filter(|&index: &usize| {
-            moments[index].test_phase == phase && !moments[index].metrics.contains_key(name)
-        });
-        let index = index.unwrap_or_else(|| {
-            moments.push(Moment {
-                timestamp: seconds(stamped.sample.taken_at.as_millisecond()),
-                metrics: BTreeMap::new(),
-                provenance: BTreeMap::new(),
-                test_phase: phase,
-            });
-            moments.len() - 1
-        });
-        open.insert(&stamped.monitor, index);
-        let value = match &stamped.sample.value {
-            Reading::Value(value) => Value::Number(*value),
-            Reading::Unavailable(why) => Value::Unavailable(why),
+        let same = |(index, seen): &&mut (usize, BTreeSet<String>)| {
+            moments[*index].test_phase == phase && !seen.contains(&series)
         };
-        moments[index].metrics.insert(name.to_owned(), value);
-        moments[index].provenance.insert(name.to_owned(), stamped.sample.provenance);
+        let index = match open.get_mut(stamped.monitor.as_str()).filter(same) {
+            Some((index, seen)) => {
+                seen.insert(series);
+                *index
+            }
+            None => {
+                moments.push(Moment {
+                    timestamp: seconds(sample.taken_at.as_millisecond()),
+                    metrics: BTreeMap::new(),
+                    provenance: BTreeMap::new(),
+                    test_phase: phase,
+                });
+                let index = moments.len() - 1;
+                open.insert(&stamped.monitor, (index, BTreeSet::from([series])));
+                index
+            }
+        };
+        moments[index].provenance.insert(name.clone(), sample.provenance);
+        let of = moments[index].metrics.entry(name);
+        match (&sample.value, fact) {
+            (Reading::Value(value), Some((_, fact))) => {
+                if let Value::Facts(facts) = of.or_insert_with(|| Value::Facts(Vec::new())) {
+                    facts.extend((*value > 0.0).then_some(fact.as_str()));
+                }
+            }
+            (Reading::Value(value), None) => _ = of.or_insert(Value::Number(*value)),
+            (Reading::Unavailable(why), _) => _ = of.or_insert(Value::Unavailable(why)),
+        }
     }
     moments.sort_by(|a, b| a.timestamp.total_cmp(&b.timestamp));
     let mut text = serde_json::to_string_pretty(&moments)

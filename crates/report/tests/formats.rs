@@ -65,6 +65,30 @@ fn strategy_files() {
 }
 
 #[test]
+fn facts_are_a_list_of_those_that_hold() {
+    let mut record = record();
+    let template = record.samples[0].clone();
+    let calls = [[("slow", 1.0), ("lost", 0.0)], [("slow", 0.0), ("lost", 0.0)]];
+    record.samples = calls
+        .iter()
+        .flatten()
+        .map(|(fact, holds)| {
+            let mut stamped = template.clone();
+            stamped.sample.metric = "vpc.indicators".to_owned().into();
+            stamped.sample.unit = "facts".into();
+            stamped.sample.labels = vec![("fact".into(), (*fact).into())];
+            stamped.sample.value = shakedown_core::monitor::Reading::Value(*holds);
+            stamped
+        })
+        .collect();
+    let text = strategy_metrics(&clean(&record), "vpc");
+    let moments: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(moments[0]["metrics"]["indicators"], serde_json::json!(["slow"]));
+    assert_eq!(moments[1]["metrics"]["indicators"], serde_json::json!([]));
+    assert_eq!(moments.as_array().map(Vec::len), Some(2), "{text}");
+}
+
+#[test]
 fn metrics_are_summed_up_stage_by_stage() {
     let record = clean(&record());
     let staged = staged_stats(&record);

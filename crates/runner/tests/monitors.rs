@@ -106,13 +106,13 @@ async fn samples_come_at_the_cadence_stamped_with_phase_and_probe() {
         .iter()
         .map(|stamped| (stamped.sample.value.clone(), stamped.phase, stamped.probe.as_deref()))
         .collect();
-    let expected: Vec<_> = (0..=5)
+    let expected: Vec<_> = (0..=6)
         .map(|n| match n {
-            0 => (Reading::Value(0.0), None, None),
+            0 | 6 => (Reading::Value(f64::from(n)), None, None),
             n => (Reading::Value(f64::from(n)), Some(Database), Some("a.long")),
         })
         .collect();
-    assert_eq!(seen, expected, "the baseline at the gate, then one every 10 s of 55");
+    assert_eq!(seen, expected, "the baseline at the gate, one every 10 s of 55, one after");
     let first_sample = lines.iter().position(|l| matches!(l.event, RunEvent::Sampled { .. }));
     let first_probe = lines.iter().position(|l| matches!(l.event, RunEvent::ProbeStarted { .. }));
     assert!(first_sample < first_probe, "the baseline comes first");
@@ -157,12 +157,12 @@ async fn a_slow_monitor_is_never_asked_twice_at_once_and_a_stuck_one_is_given_up
         );
     }
     let slow = record.samples.iter().filter(|s| s.monitor == "fake.slow").count();
-    assert_eq!(slow, 3, "at 0, 10 to 35 and 40 to 65 s");
+    assert_eq!(slow, 5, "at 0, 10 to 35, 40 to 65, 70 to 95 s, and once more after the phase");
     let failures: Vec<_> =
         record.monitor_failures.iter().map(|(id, error)| format!("{id}: {error}")).collect();
     assert_eq!(
-        failures, ["fake.stuck: no sample within 35s"; 1],
-        "from 10 s on; then from 50 s on"
+        failures, ["fake.stuck: no sample within 35s"; 2],
+        "from 10 s on, then from 50 s on, and not once more"
     );
     assert_eq!(words(&record), ["a.long: pass"]);
 }
@@ -203,8 +203,8 @@ async fn a_monitor_that_errs_or_panics_is_recorded_and_asked_again() {
     let moody = of("fake.moody");
     let gaps = ["not yet", "panicked: lost count", "the monitor measured no number"];
     assert_eq!(moody[..3], gaps.map(|why| Reading::Unavailable(why.into())));
-    assert_eq!(moody[3..], [Reading::Value(3.0), Reading::Value(4.0), Reading::Value(5.0)]);
-    assert_eq!(of("fake.steady").len(), 6, "the other is not disturbed");
+    assert_eq!(moody[3..], [3.0, 4.0, 5.0, 6.0].map(Reading::Value));
+    assert_eq!(of("fake.steady").len(), 7, "the other is not disturbed");
 }
 
 #[tokio::test(start_paused = true)]

@@ -58,6 +58,9 @@ impl Stage {
 #[derive(Default)]
 pub(super) struct Monitors {
     running: Vec<Running>,
+    /// Take one more sample and end.
+    finish: CancellationToken,
+    /// End now.
     stop: CancellationToken,
 }
 
@@ -125,6 +128,7 @@ impl Run<'_> {
             limit: self.world.answer_limit(),
             stage: self.stage.subscribe(),
             outbox: self.outbox.clone(),
+            finish: self.monitors.finish.clone(),
             stop: self.monitors.stop.clone(),
         };
         let task = tokio::spawn(watch.run(first));
@@ -149,19 +153,27 @@ impl Run<'_> {
         }
     }
 
-    /// Stops and closes every monitor, all at the same time.
+    /// Stops and closes every monitor, all at the same time. In a run that came to its end each takes
+    /// one more sample before: how it is after the last phase.
     pub(super) async fn close_monitors(&mut self) {
         let monitors = std::mem::take(&mut self.monitors);
         if monitors.running.is_empty() {
             return;
         }
-        monitors.stop.cancel();
         let patience = match self.is_aborted() {
             true => ABORT_PATIENCE,
             false => self.world.grace().max(ABORT_PATIENCE),
         };
-        let closing = join_all(monitors.running.into_iter().map(|m| m.close(patience)));
-        let due = clock::now() + 3 * patience;
+        let last_sample = if self.halt.is_none() {
+            monitors.finish.cancel();
+            self.world.answer_limit() + ABORT_PATIENCE
+        } else {
+            monitors.stop.cancel();
+            Duration::ZERO
+        };
+        let ended = last_sample + patience;
+        let closing = join_all(monitors.running.into_iter().map(|m| m.close(ended, patience)));
+        let due = clock::now() + last_sample + 3 * patience;
         if let super::wait::Waited::Done(failures) =
             self.wait(std::pin::pin!(closing), due, Heed::Nothing).await
         {
@@ -174,8 +186,8 @@ impl Run<'_> {
 }
 
 impl Running {
-    async fn close(mut self, patience: Duration) -> Option<(String, String)> {
-        if tokio::time::timeout(patience, &mut self.task).await.is_err() {
+    async fn close(mut self, ended: Duration, patience: Duration) -> Option<(String, String)> {
+        if tokio::time::timeout(ended, &mut self.task).await.is_err() {
             abort(&mut self.task).await;
         }
         let monitor = self.monitor;
@@ -202,6 +214,7 @@ struct Watch {
     limit: Duration,
     stage: watch::Receiver<Stage>,
     outbox: mpsc::Sender<Message>,
+    finish: CancellationToken,
     stop: CancellationToken,
 }
 
@@ -209,16 +222,22 @@ impl Watch {
     async fn run(mut self, first: oneshot::Sender<()>) {
         let mut first = Some(first);
         let mut tick = clock::now();
-        let stop = self.stop.clone();
+        let (finish, stop) = (self.finish.clone(), self.stop.clone());
         loop {
-            let sampling = async { self.stage.wait_for(|stage| stage.sampling).await.is_ok() };
-            match stop.run_until_cancelled(sampling).await {
-                Some(true) => {}
-                Some(false) | None => return,
-            }
+            let last = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = finish.cancelled() => true,
+                sampling = self.stage.wait_for(|stage| stage.sampling) => match sampling {
+                    Ok(_) => false,
+                    Err(_) => return,
+                },
+            };
             let stage = self.stage.borrow().clone();
             let Some((message, again)) = self.sample(&stage).await else { return };
-            if self.outbox.send(message).await.is_err() || !again {
+            // Who fails to answer while the run ends is not asked once more.
+            let enough = last || finish.is_cancelled() && !matches!(message, Message::Sampled(_));
+            if self.outbox.send(message).await.is_err() || enough || !again {
                 return;
             }
             if let Some(first) = first.take() {
@@ -228,8 +247,10 @@ impl Watch {
             while tick <= clock::now() {
                 tick += self.cadence.max(Duration::from_millis(1));
             }
-            if stop.run_until_cancelled(tokio::time::sleep_until(tick)).await.is_none() {
-                return;
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = finish.cancelled() => {}
+                () = tokio::time::sleep_until(tick) => {}
             }
         }
     }
