@@ -34,7 +34,7 @@ impl CleanRecord {
     ///
     /// [`ReportError`] when the record holds a number that JSON has no word for. The runner makes no
     /// such record.
-    pub fn new(record: &RunRecord, redactor: &Redactor) -> Result<Self, ReportError> {
+    pub fn new(record: RunRecord, redactor: &Redactor) -> Result<Self, ReportError> {
         let record = cleaned(record, redactor)?;
         let ids = record.plan.probes.iter().map(|planned| planned.id.clone());
         Ok(Self { planned: ids.zip(0..).collect(), record })
@@ -65,7 +65,7 @@ impl CleanDiagnosis {
     /// # Errors
     ///
     /// [`ReportError`] when it holds a number that JSON has no word for. The analyzer makes none.
-    pub fn new(diagnosis: &Diagnosis, redactor: &Redactor) -> Result<Self, ReportError> {
+    pub fn new(diagnosis: Diagnosis, redactor: &Redactor) -> Result<Self, ReportError> {
         Ok(Self(cleaned(diagnosis, redactor)?))
     }
 }
@@ -80,13 +80,13 @@ impl Deref for CleanDiagnosis {
 
 /// `value` with every text in it cleaned. It is read back only when there was something to clean, or
 /// a `null`: what JSON has instead of a value that is not a number.
-fn cleaned<T>(value: &T, redactor: &Redactor) -> Result<T, ReportError>
+fn cleaned<T>(value: T, redactor: &Redactor) -> Result<T, ReportError>
 where
-    T: Clone + Serialize + DeserializeOwned,
+    T: Serialize + DeserializeOwned,
 {
-    let json = serde_json::to_string(value)?;
+    let json = serde_json::to_string(&value)?;
     match scrub(&json, |text| clean(text, redactor)) {
-        Cow::Borrowed(clean) if !clean.contains("null") => Ok(value.clone()),
+        Cow::Borrowed(clean) if !clean.contains("null") => Ok(value),
         clean => Ok(serde_json::from_str(&clean)?),
     }
 }

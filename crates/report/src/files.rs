@@ -28,17 +28,17 @@ pub fn write_files(
     diagnosis: &CleanDiagnosis,
     dir: &Path,
 ) -> Result<Vec<PathBuf>, FileError> {
-    let files: [(&str, String); 8] = [
-        ("test_execution_log.json", json(record)),
-        ("vpc_connector_metrics.json", strategy_metrics(record, "vpc")),
-        ("cloud_sql_operations.json", strategy_metrics(record, "cloudsql")),
-        ("metric_summaries.json", metric_summaries(record)),
-        ("diagnosis.json", diagnosis_json(diagnosis)),
-        ("junit.xml", junit(record)),
-        ("report.html", html(record, Some(diagnosis))),
-        ("summary.md", markdown(record, Some(diagnosis))),
+    // One text at a time is held in memory.
+    let written = [
+        write(dir.join("test_execution_log.json"), &json(record)),
+        write(dir.join("vpc_connector_metrics.json"), &strategy_metrics(record, "vpc")),
+        write(dir.join("cloud_sql_operations.json"), &strategy_metrics(record, "cloudsql")),
+        write(dir.join("metric_summaries.json"), &metric_summaries(record)),
+        write(dir.join("diagnosis.json"), &diagnosis_json(diagnosis)),
+        write(dir.join("junit.xml"), &junit(record)),
+        write(dir.join("report.html"), &html(record, Some(diagnosis))),
+        write(dir.join("summary.md"), &markdown(record, Some(diagnosis))),
     ];
-    let written: Vec<_> = files.iter().map(|(name, text)| write(dir.join(name), text)).collect();
     written.into_iter().collect()
 }
 

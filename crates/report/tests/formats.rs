@@ -239,7 +239,7 @@ fn diagnosis() -> shakedown_report::CleanDiagnosis {
         "schema": "shakedown.diagnosis/1", "inputs": [], "coverage": {}, "services": [service],
     });
     let diagnosis = serde_json::from_value(whole).expect("a diagnosis");
-    shakedown_report::CleanDiagnosis::new(&diagnosis, &redactor()).expect("clean")
+    shakedown_report::CleanDiagnosis::new(diagnosis, &redactor()).expect("clean")
 }
 
 #[test]
@@ -267,7 +267,7 @@ fn what_follows_from_a_root_is_told_below_it_and_long_lines_are_broken() {
         ],
     });
     let diagnosis = serde_json::from_value(whole).expect("a diagnosis");
-    let clean = shakedown_report::CleanDiagnosis::new(&diagnosis, &redactor()).expect("clean");
+    let clean = shakedown_report::CleanDiagnosis::new(diagnosis, &redactor()).expect("clean");
     let plain = shakedown_report::conclusion(&clean, &Style::default());
     assert_eq!(
         plain,
@@ -338,5 +338,5 @@ fn all_files_are_written_and_nobody_else_reads_them() {
 fn a_number_json_has_no_word_for_is_an_error() {
     let mut record = record();
     record.plan.expected_ms = f64::NAN;
-    assert!(shakedown_report::CleanRecord::new(&record, &redactor()).is_err());
+    assert!(shakedown_report::CleanRecord::new(record, &redactor()).is_err());
 }

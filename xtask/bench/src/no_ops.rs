@@ -70,9 +70,9 @@ pub(crate) fn run(dir: &Path, count: usize) -> Result<()> {
         shakedown_runner::run(plan, &registry, environment, credentials, options, &mut journal)
             .await
     }))?;
-    let clean = CleanRecord::new(&record, &redactor)?;
-    fs::write(session.join("test_execution_log.json"), shakedown_report::json(&clean))?;
-    fs::write(session.join("junit.xml"), shakedown_report::junit(&clean))?;
+    let record = CleanRecord::new(record, &redactor)?;
+    fs::write(session.join("test_execution_log.json"), shakedown_report::json(&record))?;
+    fs::write(session.join("junit.xml"), shakedown_report::junit(&record))?;
     let passed = record.probes.iter().filter(|probe| probe.result.word() == "pass").count();
     ensure!(passed == count, "{passed} of {count} passed: {:?}", record.conditions);
     println!("{}", json!({ "passed": passed, "run_ms": record.elapsed_ms }));

@@ -40,7 +40,7 @@ pub(super) fn analyze(args: &AnalyzeArgs, registry: &Registry) -> Result<u8> {
         }
         Err(error) => return Err(error.into()),
     };
-    let diagnosis = CleanDiagnosis::new(&diagnosed.diagnosis, &loaded.redactor)?;
+    let diagnosis = CleanDiagnosis::new(diagnosed.diagnosis, &loaded.redactor)?;
     if args.strategy_report {
         output::json(&strategy_report(&diagnosis))?;
     } else if args.json {

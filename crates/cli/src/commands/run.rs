@@ -170,8 +170,8 @@ fn report(
     let answer = record.reproduction.as_ref().map(|found| signature::code(found, args.expect));
     record.exit_codes = exit::codes(&record.conditions, args.strict, answer);
     let code = record.exit_codes[0];
-    let record = CleanRecord::new(&record, &loaded.redactor)?;
-    let diagnosis = CleanDiagnosis::new(&diagnosis, &loaded.redactor)?;
+    let record = CleanRecord::new(record, &loaded.redactor)?;
+    let diagnosis = CleanDiagnosis::new(diagnosis, &loaded.redactor)?;
     shakedown_report::write_files(&record, &diagnosis, dir)?;
     output::out(&match args.output_format {
         OutputFormat::Json => shakedown_report::json(&record),

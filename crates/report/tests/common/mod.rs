@@ -30,7 +30,7 @@ pub(crate) fn redactor() -> Redactor {
 }
 
 pub(crate) fn clean(record: &RunRecord) -> CleanRecord {
-    CleanRecord::new(record, &redactor()).expect("finite numbers only")
+    CleanRecord::new(record.clone(), &redactor()).expect("finite numbers only")
 }
 
 pub(crate) fn at(ms: i64) -> Timestamp {
