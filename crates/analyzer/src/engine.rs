@@ -81,7 +81,8 @@ fn diagnose(case: &Case<'_>, claims: Vec<&Claim>) -> ServiceDiagnosis {
     for root in &mut roots {
         if let Some(at) = case.over_since(&root.cause) {
             root.summary.push_str(&format!(
-                " It is over: since {at:.0} nothing of it is seen, nothing fails and requests are served."
+                " It is over: since {} nothing of it is seen, nothing fails and requests are served.",
+                at.strftime("%F %T UTC")
             ));
         }
     }

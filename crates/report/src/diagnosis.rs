@@ -16,6 +16,8 @@ use crate::words::{Tone, broken, cut};
 const DECISIVE: usize = 3;
 /// How much of a decisive line is shown without being asked, in characters.
 const QUOTED: usize = 200;
+/// From so many equal characters at their ends on two lines say the same.
+const ALIKE: usize = 48;
 /// Columns of a label, two more follow.
 const LABEL: usize = 12;
 
@@ -73,6 +75,10 @@ fn open_question(service: &ServiceDiagnosis, coverage: &serde_json::Value) -> St
     );
     let around = format!("its own lines {when}, of every severity: nothing that is held says why");
     match number("unclassified_errors") {
+        _ if service.window.from.is_none() => {
+            "read the log itself, not what was written about it: nothing in it has a time"
+                .to_owned()
+        }
         _ if number("without_payload") * 2 > number("entries") => {
             "save the same minutes again with their payloads: without words nobody can say why"
                 .to_owned()
@@ -304,16 +310,24 @@ impl Near {
     }
 }
 
+/// Whether two lines are one message behind different beginnings.
+fn end_alike(one: &str, other: &str) -> bool {
+    let ends = one.chars().rev().zip(other.chars().rev());
+    ends.take_while(|(a, b)| a == b).count() >= ALIKE
+}
+
 fn short(root: &Root, paint: Paint, near: Near) -> String {
     let mut text = claim(root, paint);
     if let Some(since) = root.evidence.iter().filter_map(|line| line.at).min() {
         line(&mut text, "since", &format!("{} UTC", since.strftime("%F %T")));
     }
-    // The same words again, alone or within others, tell nothing new.
+    // The same words again, alone, within others or behind others, tell nothing new.
     let mut distinct: Vec<&EvidenceLine> = Vec::new();
     for quoted in &root.evidence {
+        let words = quoted.quote.trim();
         let said = |other: &&EvidenceLine| {
-            other.quote.contains(quoted.quote.trim()) || quoted.quote.contains(other.quote.trim())
+            let others = other.quote.trim();
+            others.contains(words) || words.contains(others) || end_alike(words, others)
         };
         if !distinct.iter().any(said) {
             distinct.push(quoted);
@@ -346,7 +360,7 @@ fn startups(service: &ServiceDiagnosis) -> String {
     for same in phases.chunk_by(|a, b| a == b) {
         parts.push(match same[0] {
             "" if phases.iter().any(|phase| !phase.is_empty()) => {
-                format!("{} failed in a phase that is not held", same.len())
+                format!("{} failed outside any phase that is held", same.len())
             }
             "" => format!("{} failed", same.len()),
             phase => format!("{} failed in phase {phase}", same.len()),

@@ -19,6 +19,8 @@ use waited::Measured;
 
 /// The symptom that another crate describes: somebody is not let in, here the service itself.
 const LOGIN_REFUSED: Symptom = Symptom::new("auth_failure");
+/// The symptom that another crate describes: the start-up phase that needs the database timed out.
+const DATABASE_PHASE: Symptom = Symptom::new("smd_phase3_timeout");
 /// The cause that another crate describes: wrong credentials and names are configuration.
 const CONFIGURATION_ERROR: Cause = Cause::new("configuration_error");
 
@@ -136,9 +138,9 @@ fn unreachable(case: &Case<'_>, measured: &Measured<'_>) -> Option<Claim> {
         let (low, high) = waits.iter().fold((f64::MAX, 0.0_f64), |(low, high), (measured, _)| {
             (low.min(*measured), high.max(*measured))
         });
-        summary.push_str(&format!(
-            " The message claims {claimed} s, measured are {low:.1} to {high:.1} s"
-        ));
+        let (low, high) = (format!("{low:.1}"), format!("{high:.1}"));
+        let measured = if low == high { low } else { format!("{low} to {high}") };
+        summary.push_str(&format!(" The message claims {claimed} s, measured are {measured} s"));
         let limit = argument.attempts.iter().map(|(_, a)| a.limit.as_str()).find(|l| !l.is_empty());
         match limit {
             Some(limit) => summary.push_str(&format!(": the limit that fired is {limit}.")),
@@ -146,6 +148,9 @@ fn unreachable(case: &Case<'_>, measured: &Measured<'_>) -> Option<Claim> {
         }
     }
     let mut claim = argument.claim(case.service, summary, next);
+    if argument.attempts.iter().any(|(_, attempt)| attempt.failed_in_database) {
+        claim.explains = vec![DATABASE_PHASE];
+    }
     if let Some(probe) = measured.no_room {
         // Whoever queues on the way has not asked the database yet.
         claim.confidence = claim.confidence.min(BEHIND_A_QUEUE);

@@ -133,7 +133,7 @@ const SIGNALS: &[LogSignal] = &[
     refused("cloudsql.iam-403", &["googleapi: Error 403", "accessNotConfigured"], 0.9).with(&["loud"]).any_level().attributes(WHY),
     refused("cloudsql.no-instance", &["instanceDoesNotExist", "The Cloud SQL instance does not exist"], 0.9).any_level().attributes(WHY),
     refused("cloudsql.no-ip", &["instance does not have IP of type", "config error: "], 0.85).with(&["connection name"]).any_level().attributes(WHY),
-    refused("cloudsql.empty-host", &["Configuration(EmptyHost)", "invalid dsn:", "Could not parse SQLAlchemy URL", "invalid connection option", "Could not parse rfc1738 URL"], 0.85),
+    refused("cloudsql.empty-host", &["Configuration(EmptyHost)", "invalid dsn:", "Could not parse SQLAlchemy URL", "Can't load plugin: sqlalchemy.dialects", "requires an async driver to be used", "invalid connection option", "Could not parse rfc1738 URL"], 0.85),
     refused("cloudsql.sslmode", &["connect() got an unexpected keyword argument 'sslmode'", "server does not support TLS", "server does not support SSL, but SSL was required", "invalid sslmode value", "server does not support SSL"], 0.85),
     refused("cloudsql.privilege", &["InsufficientPrivilege", "permission denied for table", "permission denied for schema", "permission denied for relation", "permission denied for database"], 0.8),
     refused("cloudsql.read-only", &["in a read-only transaction", "ReadOnlySQLTransaction"], 0.75),

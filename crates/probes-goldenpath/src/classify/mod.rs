@@ -187,7 +187,7 @@ fn offline(case: &Case<'_>) -> Option<Claim> {
     let kinds = [RequestKind::Websocket, RequestKind::Health, RequestKind::Other];
     let dark = |kind: &RequestKind| {
         case.answers(*kind).any(|traffic| case.answer_failed(traffic))
-            && !case.answers(*kind).any(|traffic| case.was_served(traffic))
+            && !case.answers(*kind).any(|traffic| traffic.served() && !case.answer_failed(traffic))
     };
     let socket = dark(&RequestKind::Websocket);
     let all = kinds.iter().any(dark) && !case.serves();

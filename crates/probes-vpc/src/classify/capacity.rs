@@ -148,7 +148,10 @@ pub(super) fn refuted(
     let seen = case.seen_kind(CAPACITY_WORD).map_or(0, |seen| seen.count);
     let mut why = Vec::new();
     if words.len() > notices {
-        why.push(format!("{seen} lines have the word and none states a figure"));
+        why.push(match seen {
+            1 => "1 line has the word and states no figure".to_owned(),
+            seen => format!("{seen} lines have the word and none states a figure"),
+        });
     }
     if notices > 0 {
         why.push(
