@@ -1,7 +1,7 @@
 //! The monitor of the application: what a start-up took, what the process holds.
 //!
 //! Memory and threads are those of the process we started, while it runs, else those the service
-//! publishes at `metrics_path`. The times are those of the latest start-up that was seen; they are
+//! publishes at `metrics_path`, else the most that the process we started had held. The times are those of the latest start-up that was seen; they are
 //! given again at every sample with the time they were taken at.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,14 +11,14 @@ use serde::{Deserialize, Serialize};
 use shakedown_core::budget::Draw;
 use shakedown_core::clock;
 use shakedown_core::id::{Metric, resource};
-use shakedown_core::monitor::MetricMeta;
+use shakedown_core::monitor::{MetricMeta, Reading};
 use shakedown_core::{
     Monitor, MonitorError, MonitorMeta, MonitorSpec, ProbeCtx, Provenance, Sample, async_trait,
 };
 use shakedown_wire::http::{self, Request};
 
 use crate::application::Application;
-use crate::startup::{Observed, Origin, Start, Startups, way_out_s};
+use crate::startup::{Held, Observed, Origin, Start, Startups, way_out_s};
 
 /// How long each start-up phase took.
 pub const PHASE_TIMING: Metric = Metric::new("smd.smd_phase_timing");
@@ -116,14 +116,15 @@ impl MonitorSpec for ApplicationMonitor {
                 "smd.memory_usage_patterns",
                 "memory_usage_patterns",
                 "bytes",
-                "resident memory of the started process and its children, or the service's own figure",
+                "resident memory of the started process and its children, once it is over the most it held; \
+                 else the service's own figure",
             ),
             metric(
                 "smd.thread_pool_utilization",
                 "thread_pool_utilization",
                 "1",
-                "threads of the started process and its children, or the service's own figure; how \
-                 many tasks wait for one is not published",
+                "threads of the started process and its children, once it is over the most it had; else \
+                 the service's own figure; how many tasks wait for one is not published",
             ),
         ],
         period: Duration::ZERO,
@@ -146,18 +147,23 @@ impl Monitor for ApplicationMonitor {
 
     async fn sample(&self, ctx: &ProbeCtx) -> Result<Vec<Sample>, MonitorError> {
         let startups = Startups::of(ctx);
-        let mut samples = times(startups.last().as_deref());
+        let observed = startups.last();
+        let mut samples = times(observed.as_deref());
         let running = startups.running.get();
-        let held = running.and_then(|(group, _)| group.held());
-        match held {
-            Some(held) if held.processes > 0 => {
-                #[expect(clippy::cast_precision_loss, reason = "bytes of a process")]
-                let bytes = held.resident_bytes as f64;
-                samples.push(Sample::measured(MEMORY, bytes, "bytes"));
-                samples.push(Sample::measured(THREADS, f64::from(held.threads), "1"));
-            }
-            _ => samples.extend(self.published(ctx).await),
+        let held = running.and_then(|(group, _)| group.held()).filter(|held| held.processes > 0);
+        if let Some(held) = held {
+            samples.extend(figures(held));
+            return Ok(samples);
         }
+        let mut published = self.published(ctx).await;
+        // A start-up may be over between two samples: the most that it held is known all the same.
+        let process = observed.as_ref().and_then(|observed| observed.process.as_ref());
+        if let Some(peak) = process.and_then(|process| process.peak)
+            && published.iter().all(|sample| matches!(sample.value, Reading::Unavailable(_)))
+        {
+            published = figures(peak);
+        }
+        samples.extend(published);
         Ok(samples)
     }
 }
@@ -205,6 +211,16 @@ impl ApplicationMonitor {
             Err(fault) => none(&fault.to_string()),
         }
     }
+}
+
+/// What the processes of a start-up hold.
+fn figures(held: Held) -> [Sample; 2] {
+    #[expect(clippy::cast_precision_loss, reason = "bytes of a process")]
+    let bytes = held.resident_bytes as f64;
+    [
+        Sample::measured(MEMORY, bytes, "bytes"),
+        Sample::measured(THREADS, f64::from(held.threads), "1"),
+    ]
 }
 
 /// A series of Prometheus' text form, summed over its labels.
@@ -272,8 +288,6 @@ fn of(start: &Start, metric: Metric, value: f64) -> Sample {
 
 #[cfg(test)]
 mod tests {
-    use shakedown_core::monitor::Reading;
-
     use super::*;
     use crate::startup::testing::{HEALTHY, observed};
 

@@ -78,7 +78,9 @@ pub fn strategy_metrics(record: &CleanRecord, domain: &str) -> String {
                 index
             }
         };
-        moments[index].provenance.insert(name.clone(), sample.provenance);
+        if let Reading::Value(_) = sample.value {
+            moments[index].provenance.insert(name.clone(), sample.provenance);
+        }
         let of = moments[index].metrics.entry(name);
         match (&sample.value, fact) {
             (Reading::Value(value), Some((_, fact))) => {

@@ -10,7 +10,7 @@ use toml::{Table, Value};
 use super::Environment;
 use super::error::{LoadError, LoadErrors};
 use super::scale::TimeScale;
-use super::tables::{Identity, Lab, Tier};
+use super::tables::{Identity, Lab, Safety, Tier};
 use super::url::DatabaseUrl;
 use crate::credentials::Credentials;
 use crate::redact::Redactor;
@@ -80,6 +80,9 @@ const SECRET_VARIABLES: &[(&str, &str)] = &[
     ("POSTGRES_PASSWORD", "credentials.database.env"),
     ("STAGING_API_KEY", "credentials.api_key.env"),
 ];
+
+/// The origin of what stands on the command line.
+const OVERRIDE: &str = "--set";
 
 /// Tables of tables owned item by item.
 const ITEM_TABLES: &[&str] = &["probes", "monitors", "safety_checks"];
@@ -249,7 +252,7 @@ impl Loader {
 
     fn set(&mut self, text: &str) {
         let Some((key, raw)) = text.split_once('=') else {
-            return self.error("--set", "", "expected key=value");
+            return self.error(OVERRIDE, "", "expected key=value");
         };
         let key = key.trim();
         let last = key.rsplit('.').next().unwrap_or_default();
@@ -263,18 +266,18 @@ impl Loader {
             let message = "secrets are refused on the command line, where every process can read \
                            them: use an environment variable or a file and name it with \
                            credentials.NAME.env or credentials.NAME.file";
-            return self.error("--set", key, message);
+            return self.error(OVERRIDE, key, message);
         }
         if parts(key).iter().any(String::is_empty) {
-            return self.error("--set", key, "expected a key path such as database.port");
+            return self.error(OVERRIDE, key, "expected a key path such as database.port");
         }
         let value = format!("v = {raw}")
             .parse::<Table>()
             .ok()
             .and_then(|mut table| table.remove("v"))
             .unwrap_or_else(|| Value::String(raw.to_owned()));
-        self.put(key, value, "--set");
-        self.database_url("--set");
+        self.put(key, value, OVERRIDE);
+        self.database_url(OVERRIDE);
     }
 
     fn environment(&mut self, owners: &Owners) -> Environment {
@@ -320,6 +323,7 @@ impl Loader {
     /// Checks that span tables.
     fn check(&mut self, environment: &Environment) {
         use super::tables::SslMode::{Disable, Prefer};
+        self.ceilings(environment);
         let Some(database) = &environment.database else { return };
         if database.host.is_empty() {
             let message = "missing: a host name, an address, or a socket directory such as \
@@ -338,6 +342,30 @@ impl Loader {
                 path.len()
             );
             self.error(self.origin("database.host"), "database.host", message);
+        }
+    }
+
+    /// What a target that others use bears at once is raised by a person for one run, never by a file.
+    fn ceilings(&mut self, environment: &Environment) {
+        if environment.identity.tier == Tier::Lab {
+            return;
+        }
+        let (safety, most) = (&environment.safety, Safety::default());
+        let ceilings = [
+            ("database_connections", safety.database_connections, most.database_connections),
+            ("websockets", safety.websockets, most.websockets),
+            ("http_connections", safety.http_connections, most.http_connections),
+        ];
+        for (name, asked, most) in ceilings {
+            let key = format!("safety.{name}");
+            let origin = self.origin(&key);
+            if asked > most && origin != OVERRIDE {
+                let message = format!(
+                    "{asked} is more than {most}, the most outside a lab: raise it for one run with \
+                     {OVERRIDE} {key}={asked}"
+                );
+                self.error(origin, &key, message);
+            }
         }
     }
 

@@ -130,3 +130,15 @@ fn a_table_without_owner_is_a_note_that_names_it() {
     assert!(loaded.notes[0].starts_with("[smd] (test.toml:5) has no owner"));
     assert_eq!(loaded.environment.resolved["smd"]["x"], Value::Integer(1));
 }
+
+#[test]
+fn only_a_person_raises_what_a_staging_bears() {
+    let mut greedy = source(&format!("{STAGING}[safety]\nwebsockets = 11\n"));
+    assert!(errors(&greedy).contains("--set safety.websockets=11"), "{}", errors(&greedy));
+    greedy.layers[0].text = STAGING.into();
+    greedy.overrides = vec!["safety.websockets=11".into()];
+    let loaded = load(&greedy, &Owners::default()).expect("somebody said so");
+    assert_eq!(loaded.environment.safety.websockets, 11);
+    let lab = "[environment]\ntier = \"lab\"\n[safety]\nwebsockets = 11\n";
+    load(&source(lab), &Owners::default()).expect("a lab is nobody else's");
+}
