@@ -89,7 +89,7 @@ impl MonitorSpec for ApplicationMonitor {
         metrics: &[
             metric(
                 "smd.smd_phase_timing",
-                "smd.smd_phase_timing",
+                "smd_phase_timing",
                 "s",
                 "duration of each phase of the latest start-up seen, between its marker lines",
             ),

@@ -10,7 +10,7 @@ use toml::{Table, Value};
 use super::Environment;
 use super::error::{LoadError, LoadErrors};
 use super::scale::TimeScale;
-use super::tables::{Identity, Lab, Safety, Tier};
+use super::tables::{Identity, Lab, Tier};
 use super::url::DatabaseUrl;
 use crate::credentials::Credentials;
 use crate::redact::Redactor;
@@ -350,16 +350,10 @@ impl Loader {
         if environment.identity.tier == Tier::Lab {
             return;
         }
-        let (safety, most) = (&environment.safety, Safety::default());
-        let ceilings = [
-            ("database_connections", safety.database_connections, most.database_connections),
-            ("websockets", safety.websockets, most.websockets),
-            ("http_connections", safety.http_connections, most.http_connections),
-        ];
-        for (name, asked, most) in ceilings {
+        for (name, asked, most) in environment.safety.raised() {
             let key = format!("safety.{name}");
             let origin = self.origin(&key);
-            if asked > most && origin != OVERRIDE {
+            if origin != OVERRIDE {
                 let message = format!(
                     "{asked} is more than {most}, the most outside a lab: raise it for one run with \
                      {OVERRIDE} {key}={asked}"

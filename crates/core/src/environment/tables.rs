@@ -366,6 +366,17 @@ impl Default for Safety {
 }
 
 impl Safety {
+    /// What is more at once than the strategy allows: key, value, and the most.
+    pub(super) fn raised(&self) -> impl Iterator<Item = (&'static str, u32, u32)> {
+        let most = Self::default();
+        let at_once = [
+            ("database_connections", self.database_connections, most.database_connections),
+            ("websockets", self.websockets, most.websockets),
+            ("http_connections", self.http_connections, most.http_connections),
+        ];
+        at_once.into_iter().filter(|(_, asked, most)| asked > most)
+    }
+
     /// The budget these limits allow.
     pub fn budget(&self) -> Budget {
         let linger = self.linger.get();
