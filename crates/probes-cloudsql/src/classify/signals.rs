@@ -93,7 +93,7 @@ const SIGNALS: &[LogSignal] = &[
     cannot("cloudsql.said-failed", &["Database connection failed", "database connection failed", "Failed to connect to database", "failed to connect to database", "Could not connect to the database", "Unable to connect to the database"], 0.45).unless(&["authentication failed", "does not exist", "Not authenticated", "has no attribute", "is not defined", "No module named", "unexpected keyword"]),
 
     // --- restarts, maintenance, failover -----------------------------------------------------
-    LogSignal::new("cloudsql.starting-up", RESTARTING, &["the database system is starting up", "the database system is shutting down", "the database system is in recovery mode", "not yet accepting connections", "CannotConnectNowError"]).speaks(UNREACHABLE, 0.8),
+    LogSignal::new("cloudsql.starting-up", RESTARTING, &["the database system is starting up", "the database system is shutting down", "the database system is in recovery mode", "not yet accepting connections", "CannotConnectNowError"]).speaks(UNREACHABLE, 0.8).attributes(&[("after_start", "tolerated")]),
     LogSignal::new("cloudsql.terminated", RESTARTING, &["terminating connection due to administrator command", "terminating connection because of crash of another server process", "AdminShutdownError"]).speaks(UNREACHABLE, 0.65),
 
     // --- slots -------------------------------------------------------------------------------
