@@ -29,8 +29,6 @@ const RESTART_MOST: Duration = Duration::from_secs(10);
 const PROBE_EVERY: Duration = Duration::from_millis(20);
 /// How long an instance that is asked to stop may take.
 const GRACE: Duration = Duration::from_secs(10);
-/// The port a container believes it has.
-const SHOWN_PORT: u16 = 8000;
 
 /// Why an instance is started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +104,7 @@ async fn one(
     // Waiting for it would close this, and it would end.
     let _input = child.stdin.take();
     let (out, errors) = (child.stdout.take(), child.stderr.take());
-    let container = format!("container \"{}-1\" on port {SHOWN_PORT}", revision.service);
+    let container = format!("container \"{}-1\" on port {}", revision.service, address.port());
     let lived = async {
         tokio::select! {
             biased;

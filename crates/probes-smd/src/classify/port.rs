@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use shakedown_core::Case;
+use shakedown_core::attempt::Attempt;
 use shakedown_core::case::Hit;
 use shakedown_core::classify::{Claim, ClaimStatus, Claimed};
 
@@ -25,10 +26,20 @@ fn is_loopback(host: &str) -> bool {
     host.starts_with("127.") || matches!(host, "localhost" | "[::1]")
 }
 
+/// Whether the platform ended it: it neither died of itself nor said in which phase it failed.
+fn was_given_up(attempt: &Attempt) -> bool {
+    matches!(attempt.exit_code, None | Some(0))
+        && !attempt.at_import
+        && attempt.failed_phase.is_empty()
+}
+
 /// Start-ups fail because the application listens on another port than the one that is asked, or
 /// where nobody outside its container can ask.
 pub(super) fn elsewhere(case: &Case<'_>) -> Option<Claim> {
-    case.failures().next()?;
+    // What dies of itself is not asked for on any port.
+    if case.failures().next().is_none() || !case.failures().all(|(_, _, a)| was_given_up(a)) {
+        return None;
+    }
     let asked: Vec<&Hit<'_>> = case.of_kind(ASKED).collect();
     let listens: Vec<&Hit<'_>> = case.of_kind(LISTENS).collect();
     let (first, last) = (asked.first()?, listens.last()?);
