@@ -77,7 +77,7 @@ pub(crate) fn observations(
                 let at = attempt.failed_at;
                 push(at, 0, about(revision, instance), Body::Fact(fact));
             }
-            push(attempt.began, 0, about(revision, instance), Body::Attempt(attempt));
+            push(attempt.began, 0, about(revision, instance), Body::Attempt(Box::new(attempt)));
         }
     }
     let mut earlier: BTreeMap<String, usize> = BTreeMap::new();

@@ -168,8 +168,8 @@ pub enum Body {
     Startup(StartupEvent),
     /// Somebody changed the target.
     Change(Change),
-    /// An attempt to start, put together.
-    Attempt(Attempt),
+    /// An attempt to start, put together: twice as large as any other.
+    Attempt(Box<Attempt>),
     /// Answers of one kind, counted.
     Traffic(Traffic),
     /// How often a signal was seen.

@@ -181,7 +181,7 @@ mod tests {
             end: AttemptEnd::Failed,
             ..Attempt::default()
         };
-        observed("app", second, Body::Attempt(attempt))
+        observed("app", second, Body::Attempt(Box::new(attempt)))
     }
 
     fn sampled(second: i64, sessions: f64) -> Observation {
