@@ -168,7 +168,7 @@ pub enum Body {
     Startup(StartupEvent),
     /// Somebody changed the target.
     Change(Change),
-    /// An attempt to start, put together: twice as large as any other.
+    /// An attempt to start, put together. Boxed, because it is by far the largest.
     Attempt(Box<Attempt>),
     /// Answers of one kind, counted.
     Traffic(Traffic),
