@@ -176,6 +176,28 @@ pub struct MetricTest {
     /// How many samples must be `above`. Default 1.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub samples: usize,
+    /// The median of the samples is in these bounds, in its own unit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub between: Option<[f64; 2]>,
+    /// Only the samples taken while another metric showed something.
+    #[serde(default, rename = "while", skip_serializing_if = "Option::is_none")]
+    pub during: Option<During>,
+    /// Samples in a row were so, and this ended after a time in these bounds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lasts: Option<[Span; 2]>,
+    /// Samples in a row were so, more than once, and began at least this far apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apart: Option<Span>,
+}
+
+/// The newest sample of a metric was of a series that has one of these as the value of a label.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct During {
+    /// The metric.
+    pub id: String,
+    /// Values of labels.
+    pub labels: Vec<String>,
 }
 
 const fn one() -> usize {
@@ -253,8 +275,13 @@ impl Signature {
     #[must_use]
     pub fn scaled(mut self, scale: TimeScale) -> Self {
         for feature in &mut self.features {
-            if let Some(StartupTest { lasted: Some(lasted), .. }) = &mut feature.startup {
-                *lasted = Span(scale.duration(lasted.get()));
+            let lasted = feature.startup.iter_mut().flat_map(|test| &mut test.lasted);
+            let episodes = feature
+                .metric
+                .iter_mut()
+                .flat_map(|test| test.lasts.iter_mut().flatten().chain(&mut test.apart));
+            for span in lasted.chain(episodes) {
+                *span = Span(scale.duration(span.get()));
             }
         }
         self
@@ -267,14 +294,32 @@ impl Feature {
             self.startup.as_ref().map(|test| *test != StartupTest::default()),
             self.probe.as_ref().map(|_| true),
             self.measurement.as_ref().map(|t| t.at_most.or(t.at_least).is_some()),
-            self.metric
-                .as_ref()
-                .map(|t| t.above.or(t.above_baseline).is_some() || !t.labels.is_empty()),
+            self.metric.as_ref().map(MetricTest::asks),
             self.startups.as_ref().map(|_| true),
             self.symptom.as_ref().map(|symptom| !symptom.is_empty()),
         ];
         let given: Vec<bool> = tests.into_iter().flatten().collect();
         given == [true]
+    }
+}
+
+impl MetricTest {
+    /// Whether it asks something that can be answered: each way of asking is alone, and an episode
+    /// needs to know what belongs to it.
+    fn asks(&self) -> bool {
+        let picks = self.above.is_some() || !self.labels.is_empty();
+        let ways = [
+            self.above_baseline.is_some(),
+            self.between.is_some(),
+            self.lasts.is_some(),
+            self.apart.is_some(),
+        ];
+        match ways.into_iter().filter(|way| *way).count() {
+            0 => picks && self.during.is_none(),
+            1 if self.lasts.is_some() || self.apart.is_some() => picks && self.during.is_none(),
+            1 => self.during.is_none() || self.between.is_some(),
+            _ => false,
+        }
     }
 }
 
