@@ -16,7 +16,8 @@ const HEAD: &str = "\
 Written by `cargo xtask bench`. In each round everything is measured once, ours and the peers' in
 turns; a figure is the median of the rounds with the 95 % bootstrap interval of that median. A ratio
 is formed within each round. *met*: the median reaches the target. *open*: it does not, but the
-interval holds the target. *missed*: neither.
+interval holds the target. *missed*: neither. *not above*: met when the interval holds the target or
+is below it.
 ";
 
 /// What a figure should reach.
@@ -24,6 +25,8 @@ interval holds the target. *missed*: neither.
 pub(crate) enum Target {
     AtMost(f64),
     AtLeast(f64),
+    /// The interval holds this or is below it: not shown to be more.
+    NotAbove(f64),
     /// No target: for the reader.
     None,
 }
@@ -34,6 +37,7 @@ impl Target {
             Self::None => return "",
             Self::AtMost(most) => (figure.median <= most, figure.low <= most),
             Self::AtLeast(least) => (figure.median >= least, figure.high >= least),
+            Self::NotAbove(most) => (figure.low <= most, false),
         };
         match (reached, within) {
             (true, _) => "met",
@@ -103,6 +107,7 @@ impl Section {
             let limit = match target {
                 Target::AtMost(most) => format!("at most {}", number(*most)),
                 Target::AtLeast(least) => format!("at least {}", number(*least)),
+                Target::NotAbove(most) => format!("not above {}", number(*most)),
                 Target::None => String::new(),
             };
             text.push_str(&format!(
@@ -206,6 +211,8 @@ mod tests {
             (Target::AtLeast(1.0), "met"),
             (Target::AtLeast(1.15), "open"),
             (Target::AtLeast(2.0), "missed"),
+            (Target::NotAbove(1.05), "met"),
+            (Target::NotAbove(0.9), "missed"),
             (Target::None, ""),
         ] {
             assert_eq!(target.verdict(figure), verdict, "{target:?}");
