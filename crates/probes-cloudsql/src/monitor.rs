@@ -10,12 +10,12 @@ use serde::{Deserialize, Serialize};
 use shakedown_core::budget::Draw;
 use shakedown_core::environment::Database;
 use shakedown_core::id::{Metric, resource};
-use shakedown_core::monitor::MetricMeta;
+use shakedown_core::monitor::{MetricMeta, Reading};
 use shakedown_core::{
     Fault, Monitor, MonitorError, MonitorMeta, MonitorSpec, ProbeCtx, Sample, async_trait,
 };
 use shakedown_wire::pg::statements::{LOCKS, LONGEST_RUNNING, PING};
-use shakedown_wire::pg::{self, PgConnection, PgTarget};
+use shakedown_wire::pg::{self, Logins, PgConnection, PgTarget};
 use tokio::sync::Mutex;
 
 use crate::pool_use;
@@ -30,7 +30,7 @@ pub const POOL_UTILIZATION: Metric = Metric::new("cloudsql.connection_pool_utili
 pub const POOL_BUSY: Metric = Metric::new(crate::classify::POOL_BUSY);
 /// Round trip of a constant.
 pub const QUERY_LATENCY: Metric = Metric::new("cloudsql.query_latency");
-/// Share of login attempts that failed.
+/// Share of the run's own logins that failed.
 pub const CONNECTION_ERRORS: Metric = Metric::new("cloudsql.connection_errors");
 /// CPU of the instance.
 pub const RESOURCE_UTILIZATION: Metric = Metric::new("cloudsql.resource_utilization");
@@ -47,9 +47,7 @@ pub const LONGEST_QUERY: Metric = Metric::new("cloudsql.longest_query");
 /// Age of the longest open transaction.
 pub const LONGEST_TRANSACTION: Metric = Metric::new("cloudsql.longest_transaction");
 
-/// Why there is never a value of these two.
-const NO_ERRORS: &str = "PostgreSQL keeps no count of refused logins; Cloud SQL's \
-                         connection_attempt_count needs Google's API";
+/// Why there is never a value of it.
 const NO_UTILIZATION: &str = "CPU and memory need Google's API";
 
 const CONNECTIONS: &str = "connections";
@@ -128,14 +126,12 @@ impl MonitorSpec for Instance {
                 "ms",
                 "round trip of a constant over the kept connection: network and server, no data",
             ),
-            without_source(
-                metric(
-                    "cloudsql.connection_errors",
-                    Some("connection_errors"),
-                    RATIO,
-                    "share of login attempts that failed",
-                ),
-                NO_ERRORS,
+            metric(
+                "cloudsql.connection_errors",
+                Some("connection_errors"),
+                RATIO,
+                "share of the run's own last 20 logins that failed, from 20 on; PostgreSQL keeps no \
+                 count of others' (Cloud SQL's connection_attempt_count needs Google's API)",
             ),
             without_source(
                 metric(
@@ -204,6 +200,35 @@ impl Monitor for Instance {
     }
 
     async fn sample(&self, ctx: &ProbeCtx) -> Result<Vec<Sample>, MonitorError> {
+        let asked = self.ask(ctx).await;
+        // After the monitor's own login, which counts.
+        let errors = connection_errors(Logins::of(ctx).failed_of());
+        let mut samples = match asked {
+            Ok(samples) => samples,
+            // That logins fail is known best when the monitor's does.
+            Err(error) if matches!(errors.value, Reading::Value(_)) => {
+                let rest = Self::META.metrics.iter().filter(|m| m.id != CONNECTION_ERRORS.as_str());
+                let why = |metric: &MetricMeta| {
+                    Sample::unavailable(Metric::new(metric.id), metric.unit, &*error.what)
+                };
+                rest.map(why).collect()
+            }
+            Err(error) => return Err(error),
+        };
+        samples.push(errors);
+        Ok(samples)
+    }
+
+    async fn close(&self) {
+        if let Some(connection) = self.connection.lock().await.take() {
+            connection.close().await;
+        }
+    }
+}
+
+impl Instance {
+    /// Everything that is asked of the database itself.
+    async fn ask(&self, ctx: &ProbeCtx) -> Result<Vec<Sample>, MonitorError> {
         let mut kept = self.connection.lock().await;
         // Taken out: a sample that is dropped or fails half-way leaves no broken session behind.
         let mut connection = match kept.take() {
@@ -224,12 +249,18 @@ impl Monitor for Instance {
             }
         }
     }
+}
 
-    async fn close(&self) {
-        if let Some(connection) = self.connection.lock().await.take() {
-            connection.close().await;
-        }
+/// Of fewer than are remembered one mishap would be more than the 5 % somebody waits for.
+fn connection_errors((failed, of): (usize, usize)) -> Sample {
+    if of < Logins::REMEMBERED {
+        let why = format!(
+            "{of} logins of this run so far, {failed} of them failed; a share takes {}",
+            Logins::REMEMBERED
+        );
+        return Sample::unavailable(CONNECTION_ERRORS, RATIO, why);
     }
+    Sample::measured(CONNECTION_ERRORS, failed as f64 / of as f64, RATIO)
 }
 
 fn failed(what: &str, error: impl std::error::Error + Send + Sync + 'static) -> MonitorError {
@@ -287,7 +318,6 @@ fn samples(
         Sample::measured(ACTIVE_CONNECTIONS, sessions.total().into(), CONNECTIONS),
         pool_use::utilization(&config.application_names, sessions, section, database),
         Sample::measured(QUERY_LATENCY, seen.latency_ms, "ms"),
-        Sample::unavailable(CONNECTION_ERRORS, RATIO, NO_ERRORS),
         Sample::unavailable(RESOURCE_UTILIZATION, RATIO, NO_UTILIZATION),
         Sample::measured(LOCK_CONTENTION, seen.waiting_for_locks as f64, "sessions"),
     ];
@@ -353,7 +383,6 @@ fn longest(seen: &Seen) -> Vec<Sample> {
 #[cfg(test)]
 mod tests {
     use shakedown_core::Setting;
-    use shakedown_core::monitor::Reading;
 
     use super::*;
 
@@ -394,7 +423,8 @@ mod tests {
         let (section, database) = stated();
         let mut busy = seen(vec![group("web", Some("active"), 3)]);
         busy.sessions.0[0].wait = Some("Lock".into());
-        let sampled = taken(&busy, &section, &database);
+        let mut sampled = taken(&busy, &section, &database);
+        sampled.push(connection_errors((2, Logins::REMEMBERED)));
         for meta in Instance::META.metrics {
             let of = sampled.iter().find(|sample| sample.metric.as_str() == meta.id);
             let sample = of.unwrap_or_else(|| panic!("{} is not sampled", meta.id));
@@ -407,6 +437,13 @@ mod tests {
                 "{id} is not declared"
             );
         }
+    }
+
+    #[test]
+    fn a_share_of_failed_logins_takes_enough_of_them() {
+        assert_eq!(connection_errors((2, 20)).value, Reading::Value(0.1));
+        let Reading::Unavailable(why) = connection_errors((1, 7)).value else { panic!("too few") };
+        assert_eq!(why, "7 logins of this run so far, 1 of them failed; a share takes 20");
     }
 
     #[test]

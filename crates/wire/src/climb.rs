@@ -107,6 +107,11 @@ impl<'a> Ladder<'a> {
         })
     }
 
+    /// Whether our own side cut it short.
+    pub(crate) fn interrupted(&self) -> bool {
+        self.interrupted.is_some()
+    }
+
     /// How long all rungs together may take.
     pub(crate) fn limit(&self) -> Duration {
         self.limit

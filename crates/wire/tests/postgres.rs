@@ -113,6 +113,8 @@ async fn a_refusal_is_booked_to_its_rung_and_gives_the_lease_back() {
     let climb = pg::connect(&ctx, lease(&ctx).await, &nothing).await;
     let Err(Fault::Protocol { message }) = &climb.result else { panic!("{:?}", climb.result) };
     assert!(message.contains("password"), "{message}");
+    connect(&ctx, &good).await.close().await;
+    assert_eq!(pg::Logins::of(&ctx).failed_of(), (4, 5));
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The server refuses, keeps silent or is slow: the right probe says so, with rung and fault.
 
 use shakedown_core::id::resource::DATABASE_CONNECTION;
+use shakedown_core::monitor::Reading;
 use shakedown_core::safety::CheckState;
 use shakedown_core::{
     Monitor, MonitorSpec, Probe, ProbeSpec, SafetyCheck, SafetySpec, Span, Verdict,
@@ -8,10 +9,11 @@ use shakedown_core::{
 use shakedown_lab::Scenario;
 use shakedown_probes_cloudsql::causes;
 use shakedown_probes_cloudsql::guard::{CloudSqlGuard, CloudSqlGuardConfig};
-use shakedown_probes_cloudsql::monitor::Instance;
+use shakedown_probes_cloudsql::monitor::{CONNECTION_ERRORS, Instance};
 use shakedown_probes_cloudsql::probes::connect_timing::ConnectTimingConfig;
 use shakedown_probes_cloudsql::probes::pool_limit::PoolLimitConfig;
 use shakedown_probes_cloudsql::probes::{ConnectTiming, ConnectionHeadroom, PoolLimit};
+use shakedown_wire::pg::Logins;
 
 use crate::staging::{Staging, eventually, number, words};
 
@@ -43,6 +45,18 @@ async fn taken_slots_are_53300_at_ready_and_leave_one_connection() {
     let ctx = staging.monitor(&instance).await;
     let error = instance.sample(&ctx).await.unwrap_err().to_string();
     assert!(error.contains("`ready`") && error.contains("53300"), "{error}");
+    // From enough logins on their share is known, though nothing else is.
+    for _ in 2..Logins::REMEMBERED {
+        instance.sample(&ctx).await.unwrap_err();
+    }
+    for sample in instance.sample(&ctx).await.unwrap() {
+        let known = sample.metric == CONNECTION_ERRORS;
+        match &sample.value {
+            Reading::Value(share) if known => assert_eq!(*share, 1.0),
+            Reading::Unavailable(why) if !known => assert!(why.contains("53300"), "{why}"),
+            other => panic!("{}: {other:?}", sample.metric),
+        }
+    }
     staging.stop().await;
 }
 

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio_postgres::NoTls;
 
 use super::connection::{PgConnection, fault_of};
+use super::logins::Logins;
 use super::meter::Meter;
 use super::target::{Endpoint, PgTarget};
 use crate::climb::{CLOSE_LIMIT, Climb, Ladder, peer_is_gone};
@@ -55,7 +56,11 @@ const STARTUP_CAP: u64 = 1 << 20;
 pub async fn connect(ctx: &ProbeCtx, lease: Lease, target: &PgTarget) -> Climb<PgConnection> {
     assert_eq!(lease.kind(), &resource::DATABASE_CONNECTION, "the lease of a database connection");
     let mut ladder = Ladder::new(ctx, target.connect_timeout);
-    match climb(&mut ladder, &lease, target).await {
+    let climbed = climb(&mut ladder, &lease, target).await;
+    if !ladder.interrupted() {
+        Logins::of(ctx).note(climbed.is_err());
+    }
+    match climbed {
         Ok(parts) => {
             let connection = PgConnection::new(ctx, lease, target, parts);
             ladder.end(Ok(connection))

@@ -4,6 +4,7 @@
 mod connect;
 mod connection;
 mod frame;
+mod logins;
 mod meter;
 mod pool;
 mod relay;
@@ -13,6 +14,7 @@ mod write;
 
 pub use connect::connect;
 pub use connection::{ANSWER_CAP_BYTES, Arrival, PgConnection, Streamed};
+pub use logins::Logins;
 pub use pool::{Pool, PoolFault, Pooled};
 pub use relay::{OUR_LIMIT, Relay, RelayReport, RelaySettings};
 pub use statements::Statement;
