@@ -44,6 +44,17 @@ pub struct PhaseTime {
     pub seconds: Option<f64>,
 }
 
+/// The signs of an attempt by their place among lines without a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Places {
+    /// The first sign.
+    pub began: u64,
+    /// The begin of the phase it failed in, else the first sign.
+    pub phase_began: u64,
+    /// The last sign.
+    pub ended: u64,
+}
+
 /// One attempt of one instance to start, put together from its lines.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -58,6 +69,8 @@ pub struct Attempt {
     pub ended: Option<Timestamp>,
     /// When the phase it failed in began.
     pub phase_began: Option<Timestamp>,
+    /// Where its signs stand, when they have no time: lines are in the order they were written.
+    pub places: Option<Places>,
     /// How it ended.
     pub end: AttemptEnd,
     /// The phases it went through.

@@ -78,12 +78,19 @@ impl Hit<'_> {
     /// time nor level may be anybody's quotation.
     fn unheard(&self) -> f64 {
         let unlevelled = self.fact.get("severity") == "DEFAULT";
-        let untimed = self.observation.moment.resolution_ms == u32::MAX;
+        let untimed = self.place().is_some();
         match () {
             () if self.quiet() || (unlevelled && untimed) => 0.0,
             () if unlevelled && self.harmless() => 0.7,
             () => 0.8,
         }
+    }
+
+    /// Its place among lines without a time, in whose order it stands; `None` where it has a time.
+    fn place(&self) -> Option<u64> {
+        let moment = &self.observation.moment;
+        let untimed = moment.resolution_ms == u32::MAX;
+        untimed.then(|| u64::try_from(moment.at.as_microsecond()).unwrap_or_default())
     }
 
     /// Whether it may be about something the service can do without.
@@ -279,6 +286,17 @@ impl<'e> Case<'e> {
             if !attempt.failed() || observation.subject.instance != hit.observation.subject.instance
             {
                 continue;
+            }
+            if let (Some(places), Some(place)) = (attempt.places, hit.place()) {
+                if place < places.began || place > places.ended {
+                    continue;
+                }
+                let quiet = hit.quiet() && !hit.fact.get("after_start").is_empty();
+                return match place >= places.phase_began {
+                    _ if quiet => Effect::None,
+                    true => Effect::Death(index),
+                    false => Effect::Before(index),
+                };
             }
             let within = |from: Option<Timestamp>, lead: i64| {
                 let ended = attempt.ended.or(attempt.failed_at);

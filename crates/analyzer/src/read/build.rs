@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use shakedown_core::Provenance;
 
 use super::audit::Audit;
-use super::record::{Json, Raw, Test};
+use super::record::{Failure, Json, Raw, Test};
 use super::scan::{self, string_value, text};
 use super::{junit, text as lines, time};
 use crate::entry::{
@@ -104,8 +104,8 @@ fn body<'a>(raw: &Raw<'a>, http: bool) -> (Cow<'a, str>, PayloadKind, Option<Aud
     if !raw.json.whole.is_empty() && raw.text_rank < 3 {
         return (json(&raw.json), PayloadKind::Json, None);
     }
-    if raw.text_rank > 0 {
-        return (words(raw), PayloadKind::Text, None);
+    if raw.text_rank > 0 || !raw.failure.is_empty() {
+        return (with_failure(words(raw), &raw.failure), PayloadKind::Text, None);
     }
     (Cow::Borrowed(""), if http { PayloadKind::Http } else { PayloadKind::None }, None)
 }
@@ -134,39 +134,50 @@ const WHOLE_PAYLOAD: usize = 4096;
 /// The message of a `jsonPayload`, with what its error adds.
 #[inline]
 fn json<'a>(json: &Json<'a>) -> Cow<'a, str> {
-    let mut message = if json.message_rank > 0 {
+    let message = if json.message_rank > 0 {
         text(json.message)
     } else {
         String::from_utf8_lossy(&json.whole[..json.whole.len().min(WHOLE_PAYLOAD)])
     };
-    let mut add = |part: Cow<'_, str>, between: &str| {
+    with_failure(message, &json.failure)
+}
+
+/// A message with what its logger says of the exception beside it.
+#[inline]
+fn with_failure<'a>(mut message: Cow<'a, str>, failure: &Failure<'_>) -> Cow<'a, str> {
+    if failure.is_empty() {
+        return message;
+    }
+    let mut add = |part: Cow<'_, str>| {
         if !part.is_empty() && !message.contains(&*part) {
             let message = message.to_mut();
-            message.push_str(between);
+            if !message.is_empty() {
+                message.push('\n');
+            }
             message.push_str(&part);
         }
     };
-    if let Some(text) = string_value(json.error) {
-        add(text, "\n");
-    } else if !json.error.is_empty() {
-        let part = |key| scan::member(json.error, key).and_then(string_value).unwrap_or_default();
+    if let Some(text) = string_value(failure.error) {
+        add(text);
+    } else if !failure.error.is_empty() {
+        let part = |key: &str| scan::member(failure.error, key).and_then(string_value);
+        let first = |keys: [&str; 2]| keys.iter().find_map(|key| part(key)).unwrap_or_default();
         // `{"message": "Missing field", "type": "str"}` without a value is a logger's remark about
         // its own record, not an error of the application: that has an exception's type.
-        let kind = part("type");
-        let value = match part("value") {
-            none if none.is_empty() && (kind.ends_with("Error") || kind.ends_with("Exception")) => {
-                part("message")
-            }
+        let kind = first(["type", "name"]);
+        let exception = kind.ends_with("Error") || kind.ends_with("Exception");
+        let value = match part("value").unwrap_or_default() {
+            none if none.is_empty() && exception => first(["message", "msg"]),
             value => value,
         };
         if !value.is_empty() {
-            add(if kind.is_empty() { value } else { Cow::Owned(format!("{kind}: {value}")) }, "\n");
+            add(if kind.is_empty() { value } else { Cow::Owned(format!("{kind}: {value}")) });
         }
-        for key in ["traceback", "stack", "stack_trace"] {
-            add(part(key), "\n");
+        for key in ["traceback", "stack", "stack_trace", "stacktrace"] {
+            add(part(key).unwrap_or_default());
         }
     }
-    add(text(json.stack), "\n");
+    add(text(failure.stack));
     message
 }
 

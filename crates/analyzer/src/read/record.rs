@@ -43,6 +43,8 @@ pub(crate) struct Raw<'a> {
     pub(crate) text: &'a [u8],
     pub(crate) text_rank: u8,
     pub(crate) json: Json<'a>,
+    /// What stands beside `text`, in a logger's own record.
+    pub(crate) failure: Failure<'a>,
     pub(crate) proto: &'a [u8],
     pub(crate) http: &'a [u8],
     pub(crate) labels: &'a [u8],
@@ -59,10 +61,35 @@ pub(crate) struct Json<'a> {
     pub(crate) message_rank: u8,
     pub(crate) severity: &'a [u8],
     pub(crate) time: &'a [u8],
+    pub(crate) failure: Failure<'a>,
+    pub(crate) audit: bool,
+}
+
+/// What a logger says of an exception beside its message.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Failure<'a> {
     /// `error`: an object or a string, with its quotes.
     pub(crate) error: &'a [u8],
+    /// Its frames.
     pub(crate) stack: &'a [u8],
-    pub(crate) audit: bool,
+}
+
+impl<'a> Failure<'a> {
+    /// Whether nothing is said.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.error.is_empty() && self.stack.is_empty()
+    }
+
+    /// Passes over the value at `at`, which is kept where it is an object or a string with anything
+    /// in it.
+    fn take_error(&mut self, bytes: &'a [u8], at: usize) -> Result<usize, Bad> {
+        let end = skip_value(bytes, at)?;
+        if matches!(bytes[at], b'{' | b'"') && end > at + 2 {
+            self.error = &bytes[at..end];
+        }
+        Ok(end)
+    }
 }
 
 /// The members of a test's result.
@@ -94,6 +121,7 @@ impl Raw<'_> {
             || !self.json.whole.is_empty()
             || !self.proto.is_empty()
             || !self.http.is_empty()
+            || !self.failure.is_empty()
             || self.test.is_some()
     }
 }
@@ -242,6 +270,8 @@ fn member<'a>(
         Field::Payload => text(8, raw),
         Field::Proto => take_object(bytes, at, &mut raw.proto),
         Field::Http => take_object(bytes, at, &mut raw.http),
+        Field::Error => raw.failure.take_error(bytes, at),
+        Field::Stack => take_string(bytes, at, &mut raw.failure.stack),
         Field::Resource => resources.take(bytes, at, raw),
         Field::Labels => labels(bytes, at, raw),
         Field::Service if raw.service.is_empty() => take_string(bytes, at, &mut raw.service),
@@ -287,14 +317,8 @@ fn json<'a>(bytes: &'a [u8], at: usize, json: &mut Json<'a>) -> Result<usize, Ba
             take_scalar(bytes, at, &mut json.severity)
         }
         Some(JsonField::Level) => skip_value(bytes, at),
-        Some(JsonField::Error) => {
-            let end = skip_value(bytes, at)?;
-            if matches!(bytes[at], b'{' | b'"') && end > at + 2 {
-                json.error = &bytes[at..end];
-            }
-            Ok(end)
-        }
-        Some(JsonField::Stack) => take_string(bytes, at, &mut json.stack),
+        Some(JsonField::Error) => json.failure.take_error(bytes, at),
+        Some(JsonField::Stack) => take_string(bytes, at, &mut json.failure.stack),
         Some(JsonField::Type) => {
             let mut of: &[u8] = &[];
             let end = take_string(bytes, at, &mut of)?;

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::markers::{Marker, Role};
 use super::{StartupConfig, StartupLimit};
-use crate::attempt::{Attempt, AttemptEnd, PhaseTime, Quote};
+use crate::attempt::{Attempt, AttemptEnd, PhaseTime, Places, Quote};
 
 /// Lines this close to the first sign of a failure belong to its burst, in microseconds.
 const BURST_US: i64 = 50_000;
@@ -148,6 +148,15 @@ impl Building {
         let attempt = &mut self.attempt;
         attempt.began = attempt.began.or(sign.at);
         attempt.ended = sign.at.or(attempt.ended);
+        if sign.at.is_none() {
+            let at = sign.order;
+            let places =
+                attempt.places.get_or_insert(Places { began: at, phase_began: at, ended: at });
+            places.ended = at;
+            if sign.role == Role::PhaseStarted && attempt.end != AttemptEnd::Failed {
+                places.phase_began = at;
+            }
+        }
         if sign.role <= Role::PhaseCompleted {
             self.started = true;
             self.rank = Some(self.rank.map_or(sign.role, |rank| rank.max(sign.role)));

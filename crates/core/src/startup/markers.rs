@@ -156,6 +156,10 @@ const COMMON: &[(&str, Role, Option<&str>)] = &[
     ("uvicorn/importer.py\"", Role::ImportDeath, None),
     ("Worker failed to boot.", Role::Failed, None),
     ("App failed to load.", Role::ImportDeath, None),
+    // The socket is bound after the application's start-up: uvicorn, gunicorn, Node.
+    ("error while attempting to bind on address", Role::NotReady, None),
+    ("Can't connect to ('", Role::NotReady, None),
+    ("Error: listen E", Role::NotReady, None),
     (
         "Worker (pid:",
         Role::WorkerExit,

@@ -12,7 +12,7 @@ use shakedown_core::{Case, Evidence};
 use crate::causes::{MAX_CONNECTIONS, POOL_EXHAUSTION, SLOW, UNREACHABLE};
 #[cfg(feature = "live")]
 pub(crate) use busy::POOL_BUSY;
-use signals::{CANNOT_CONNECT, NO_POOLED, NO_SLOT, REFUSED, RESTARTING, TOO_SLOW};
+use signals::{CANNOT_CONNECT, NO_POOLED, NO_SLOT, NO_SPACE, REFUSED, RESTARTING, TOO_SLOW};
 #[cfg(feature = "live")]
 pub(crate) use waited::LOCK_CONTENTION;
 use waited::Measured;
@@ -23,6 +23,8 @@ const LOGIN_REFUSED: Symptom = Symptom::new("auth_failure");
 const DATABASE_PHASE: Symptom = Symptom::new("smd_phase3_timeout");
 /// The cause that another crate describes: wrong credentials and names are configuration.
 const CONFIGURATION_ERROR: Cause = Cause::new("configuration_error");
+/// The cause that another crate describes: what the service needs is there and cannot do its part.
+const DEPENDENCY_UNAVAILABLE: Cause = Cause::new("dependency_unavailable");
 
 /// How sure anybody can be that a database cannot be reached behind a way without room.
 const BEHIND_A_QUEUE: f64 = 0.7;
@@ -39,6 +41,7 @@ shakedown_core::observation_kinds! {
     NO_POOLED_META, NO_POOLED, "a pool says that it has no connection to give; size, overflow, timeout";
     TOO_SLOW_META, TOO_SLOW, "the server ended a statement that took too long, or waited for a lock";
     REFUSED_META, REFUSED, "server, proxy or Google refused who asked, or what was asked for does not exist";
+    NO_SPACE_META, NO_SPACE, "the server (53100) says that its disk is full";
     RESTARTING_META, RESTARTING, "the server says that it is going down or coming up";
 }
 
@@ -52,7 +55,7 @@ shakedown_core::classifier! {
     pub struct Database;
     id: "cloudsql.database",
     summary: "tells an unreachable database from full slots, an empty pool, slow answers and wrong credentials",
-    causes: [UNREACHABLE, MAX_CONNECTIONS, POOL_EXHAUSTION, SLOW, CONFIGURATION_ERROR],
+    causes: [UNREACHABLE, MAX_CONNECTIONS, POOL_EXHAUSTION, SLOW, CONFIGURATION_ERROR, DEPENDENCY_UNAVAILABLE],
     symptoms: [LOGIN_REFUSED],
     classify: all,
 }
@@ -71,6 +74,7 @@ fn classify(case: &Case<'_>, measured: &Measured<'_>) -> Vec<Claim> {
     claims.extend(pool(case));
     claims.extend(busy::taken(case));
     claims.extend(slow(case));
+    claims.extend(full(case));
     claims.extend(identity(case));
     claims.extend(login_refused(case));
     claims
@@ -202,6 +206,13 @@ fn slow(case: &Case<'_>) -> Option<Claim> {
     let argument = case.argue(&SLOW, |_| true)?;
     let summary = because(&argument, "that the database answered later than its caller waits");
     Some(argument.claim(case.service, summary, WHO_HOLDS_IT_UP))
+}
+
+fn full(case: &Case<'_>) -> Option<Claim> {
+    let argument = case.argue(&DEPENDENCY_UNAVAILABLE, |hit| hit.fact.fact.as_str() == NO_SPACE)?;
+    let what = "that the database's disk is full (53100): it is reached, it cannot write";
+    let next = "`gcloud sql instances describe INSTANCE`: dataDiskSizeGb, storageAutoResize and its limit; then what grew (bloat, write-ahead log of an unused replication slot, temporary files)";
+    Some(argument.claim(case.service, because(&argument, what), next))
 }
 
 fn identity(case: &Case<'_>) -> Option<Claim> {

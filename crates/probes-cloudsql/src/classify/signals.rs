@@ -12,6 +12,8 @@ pub(crate) const NO_POOLED: &str = "cloudsql.pool-empty";
 pub(crate) const TOO_SLOW: &str = "cloudsql.too-slow";
 /// The server or Google refused who asked, or what was asked for does not exist.
 pub(crate) const REFUSED: &str = "cloudsql.refused-identity";
+/// The server says that its disk is full.
+pub(crate) const NO_SPACE: &str = "cloudsql.no-space";
 /// The server says that it is going down or coming up.
 pub(crate) const RESTARTING: &str = "cloudsql.restarting";
 
@@ -20,6 +22,7 @@ const MAX_CONNECTIONS: &str = "cloud_sql_max_connections";
 const POOL: &str = "cloud_sql_pool_exhaustion";
 const SLOW: &str = "cloud_sql_slow";
 const CONFIGURATION: &str = "configuration_error";
+const UNAVAILABLE: &str = "dependency_unavailable";
 
 const fn cannot(id: &'static str, any: &'static [&'static str], weight: f64) -> LogSignal {
     LogSignal::new(id, CANNOT_CONNECT, any).speaks(UNREACHABLE, weight).from(Emitter::Any)
@@ -96,6 +99,9 @@ const SIGNALS: &[LogSignal] = &[
     LogSignal::new("cloudsql.starting-up", RESTARTING, &["the database system is starting up", "the database system is shutting down", "the database system is in recovery mode", "not yet accepting connections", "CannotConnectNowError"]).speaks(UNREACHABLE, 0.8).attributes(&[("after_start", "tolerated")]),
     LogSignal::new("cloudsql.terminated", RESTARTING, &["terminating connection due to administrator command", "terminating connection because of crash of another server process", "AdminShutdownError"]).speaks(UNREACHABLE, 0.65),
 
+    // --- no room to write ----------------------------------------------------------------------
+    LogSignal::new("cloudsql.disk-full", NO_SPACE, &["could not extend file", "DiskFullError", "psycopg2.errors.DiskFull", "psycopg.errors.DiskFull", "SQLSTATE 53100", "SQLSTATE: 53100", "could not write to file \"base/", "could not write to file \"pg_wal"]).speaks(UNAVAILABLE, 0.85).from(Emitter::Any),
+
     // --- slots -------------------------------------------------------------------------------
     slot("cloudsql.too-many-clients", &["sorry, too many clients already"], 0.9),
     slot("cloudsql.reserved-slots", &["remaining connection slots are reserved"], 0.9),
@@ -133,7 +139,9 @@ const SIGNALS: &[LogSignal] = &[
     refused("cloudsql.iam-403", &["googleapi: Error 403", "accessNotConfigured"], 0.9).with(&["loud"]).any_level().attributes(WHY),
     refused("cloudsql.no-instance", &["instanceDoesNotExist", "The Cloud SQL instance does not exist"], 0.9).any_level().attributes(WHY),
     refused("cloudsql.no-ip", &["instance does not have IP of type", "config error: "], 0.85).with(&["connection name"]).any_level().attributes(WHY),
-    refused("cloudsql.empty-host", &["Configuration(EmptyHost)", "invalid dsn:", "Could not parse SQLAlchemy URL", "Can't load plugin: sqlalchemy.dialects", "requires an async driver to be used", "invalid connection option", "Could not parse rfc1738 URL"], 0.85),
+    refused("cloudsql.empty-host", &["Configuration(EmptyHost)", "invalid dsn", "invalid DSN", "Could not parse SQLAlchemy URL", "Can't load plugin: sqlalchemy.dialects", "requires an async driver to be used", "invalid connection option", "Could not parse rfc1738 URL", "invalid URI query parameter", "in connection info string", "invalid connection string", "invalid value for parameter \"sslmode\"", "Error parsing connection string", "The provided database string is invalid", "the URL must start with the protocol `postgres", "failed to parse as DSN", "failed to parse as URL", "relative URL without a base", "for connection option \"port\"", "could not determine user name to connect with", "invalid port number: \"", "Expected string or URL object, got None"], 0.85),
+    // The address of the database is no address: whoever parses it raises what its type names.
+    refused("cloudsql.address-unparsed", &["in _parse_connect_dsn_and_args", "in make_url", "in _parse_url", "in _parse_connect_arguments"], 0.8).with(&["Error: "]),
     refused("cloudsql.sslmode", &["connect() got an unexpected keyword argument 'sslmode'", "server does not support TLS", "server does not support SSL, but SSL was required", "invalid sslmode value", "server does not support SSL"], 0.85),
     refused("cloudsql.privilege", &["InsufficientPrivilege", "permission denied for table", "permission denied for schema", "permission denied for relation", "permission denied for database"], 0.8),
     refused("cloudsql.read-only", &["in a read-only transaction", "ReadOnlySQLTransaction"], 0.75),

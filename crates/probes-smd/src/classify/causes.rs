@@ -125,8 +125,11 @@ fn dependency(case: &Case<'_>) -> Option<Claim> {
     // What a user meets at a service that does not start says nothing about what that one needs.
     let starts = case.failures().next().is_none();
     let met = |hit: &Hit<'_>| hit.fact.fact.as_str() == PROBE_FINDING;
-    let argument =
-        case.argue(&DEPENDENCY_UNAVAILABLE, |hit| !hit.tolerated && (starts || !met(hit)))?;
+    // A database that is reached and cannot write has a classifier of its own.
+    let own = |hit: &Hit<'_>| hit.signal != "cloudsql.disk-full";
+    let argument = case.argue(&DEPENDENCY_UNAVAILABLE, |hit| {
+        own(hit) && !hit.tolerated && (starts || !met(hit))
+    })?;
     let target = case
         .of_kind(super::signals::DEPENDENCY)
         .map(|hit| hit.fact.get("target"))
