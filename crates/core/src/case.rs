@@ -21,7 +21,9 @@ use crate::monitor::Sample;
 
 pub use argument::Argument;
 pub use probed::PROBE_FINDING;
-pub use refusals::{ANONYMOUS, SOCKET_BROKEN, SOCKET_CLOSED, TOKEN_REFUSED, TOKEN_UNFIT};
+pub use refusals::{
+    ANONYMOUS, CHECKER_SILENT, SOCKET_BROKEN, SOCKET_CLOSED, TOKEN_REFUSED, TOKEN_UNFIT,
+};
 
 /// How long before the first sign of a failure its reason may have been written, in seconds.
 const DEATH_LEAD_S: i64 = 3;

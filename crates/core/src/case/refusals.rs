@@ -11,6 +11,8 @@ pub const ANONYMOUS: &str = "auth.no-token";
 pub const TOKEN_UNFIT: &str = "auth.signature";
 /// The kind of fact that a token was refused for another reason.
 pub const TOKEN_REFUSED: &str = "auth.token-refused";
+/// The kind of fact that whoever checks tokens does not answer: everybody is refused for it.
+pub const CHECKER_SILENT: &str = "auth.checker-silent";
 /// The kind of fact that a WebSocket was opened and then closed because its user may not come in
 /// (1008): opening it let nobody in.
 pub const SOCKET_CLOSED: &str = "auth.socket-closed";
@@ -81,7 +83,8 @@ impl<'e> Case<'e> {
     /// The areas of its API in which no call at all was let in while tokens were refused, and no
     /// WebSocket either. Statuses alone do not tell: scanners are refused too.
     pub(super) fn shut_areas(&self) -> BTreeSet<&'e str> {
-        let tokens = self.count_of(TOKEN_UNFIT) + self.count_of(TOKEN_REFUSED);
+        let refused = [TOKEN_UNFIT, TOKEN_REFUSED, CHECKER_SILENT];
+        let tokens: u64 = refused.into_iter().map(|kind| self.count_of(kind)).sum();
         if tokens == 0 || self.answers(RequestKind::Websocket).any(Traffic::served) {
             return BTreeSet::new();
         }

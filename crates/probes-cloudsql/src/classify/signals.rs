@@ -56,8 +56,8 @@ const SIGNALS: &[LogSignal] = &[
     cannot("cloudsql.server-closed", &["server closed the connection unexpectedly"], 0.8),
     cannot("cloudsql.ssl-closed", &["SSL connection has been closed unexpectedly"], 0.75),
     cannot("cloudsql.libpq-timeout", &["failed: timeout expired"], 0.85).with(&["connection to server"]),
-    cannot("cloudsql.libpq-refused", &["failed: Connection refused"], 0.85).with(&["connection to server"]),
-    cannot("cloudsql.libpq-old-refused", &["could not connect to server: Connection"], 0.85),
+    cannot("cloudsql.libpq-refused", &["failed: Connection refused", "failed: Connection timed out", "failed: Operation timed out", "failed: Connection reset by peer", "failed: No route to host", "failed: Network is unreachable", "failed: Network unreachable", "failed: Host is unreachable"], 0.85).with(&["connection to server"]),
+    cannot("cloudsql.libpq-old-refused", &["could not connect to server: Connection", "could not connect to server: No route", "could not connect to server: Network is", "could not connect to server: Operation timed"], 0.85),
     cannot("cloudsql.psycopg-timeout", &["connection timeout expired"], 0.8),
     cannot("cloudsql.psycopg-lost", &["the connection is lost", "consuming input failed:"], 0.7),
     // asyncpg

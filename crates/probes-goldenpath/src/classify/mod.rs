@@ -5,7 +5,7 @@ mod signals;
 
 use shakedown_core::attempt::{RequestKind, Traffic};
 use shakedown_core::case::{
-    ANONYMOUS, Argument, Hit, PROBE_FINDING, SOCKET_BROKEN, SOCKET_CLOSED,
+    ANONYMOUS, Argument, CHECKER_SILENT, Hit, PROBE_FINDING, SOCKET_BROKEN, SOCKET_CLOSED,
     TOKEN_REFUSED as REFUSED, TOKEN_UNFIT as SIGNATURE, seen,
 };
 use shakedown_core::classify::{Claim, ClaimStatus, Claimed, Seen};
@@ -25,6 +25,7 @@ shakedown_core::observation_kinds! {
     SIGNATURE_META, SIGNATURE, "a token does not fit the secret, key or audience of whoever checks it";
     REFUSED_META, REFUSED, "a token was refused for another reason";
     ANONYMOUS_META, ANONYMOUS, "a request came without a token";
+    CHECKER_SILENT_META, CHECKER_SILENT, "whoever checks tokens does not answer this service";
     ACCEPTED_META, ACCEPTED, "a token was accepted";
     SOCKET_BROKEN_META, SOCKET_BROKEN, "a WebSocket was opened and closed with 1011: the service could not go on";
     SOCKET_CLOSED_META, SOCKET_CLOSED, "a WebSocket was opened and closed with 1008: its user may not come in";

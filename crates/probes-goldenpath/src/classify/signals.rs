@@ -1,7 +1,8 @@
 //! The exact texts about tokens.
 
 use shakedown_core::case::{
-    ANONYMOUS, SOCKET_BROKEN, SOCKET_CLOSED, TOKEN_REFUSED as REFUSED, TOKEN_UNFIT as SIGNATURE,
+    ANONYMOUS, CHECKER_SILENT, SOCKET_BROKEN, SOCKET_CLOSED, TOKEN_REFUSED as REFUSED,
+    TOKEN_UNFIT as SIGNATURE,
 };
 use shakedown_core::signal::{LogSignal, SignalTable};
 
@@ -33,6 +34,9 @@ const SIGNALS: &[LogSignal] = &[
     LogSignal::new("goldenpath.service-id", SIGNATURE, &["Service ID mismatch"]).speaks(CONFIGURATION, 0.55).attributes(HARMLESS),
     LogSignal::new("goldenpath.invalid-token", REFUSED, &["Invalid JWT", "rejected in staging: Invalid", "Token validation failed", "Invalid token", "JWT validation failed", "JWT verification failed", "InvalidTokenError", "DecodeError: Not enough segments"]).speaks(AUTH, 0.55).attributes(HARMLESS),
     LogSignal::new("goldenpath.expired", REFUSED, &["Signature has expired", "ExpiredSignatureError", "Token has expired", "token is expired"]).speaks(AUTH, 0.4).attributes(HARMLESS),
+    // The clocks of issuer and checker differ: nothing else makes a fresh token early.
+    LogSignal::new("goldenpath.not-yet-valid", REFUSED, &["token is not yet valid", "ImmatureSignatureError", "Token used too early", "token used before issued", "jwt not active"]).speaks(AUTH, 0.7).attributes(HARMLESS),
+    LogSignal::new("goldenpath.checker-silent", CHECKER_SILENT, &["uth service returned 5", "uth service request failed", "uth service unavailable", "uth service is unavailable", "uth service unreachable", "uth service is unreachable", "uthentication service unavailable", "uthentication service is unavailable", "Auth service call failed", "auth service call failed"]).attributes(BELOW_ERROR),
     LogSignal::new("goldenpath.oauth", SIGNATURE, &["invalid_client", "redirect_uri_mismatch", "origin_mismatch", "unauthorized_client", "deleted_client"]).speaks(CONFIGURATION, 0.75).attributes(BELOW_ERROR),
     LogSignal::new("goldenpath.no-token", ANONYMOUS, &["rejected in staging: No JWT", "No JWT token", "No token provided", "Missing authentication token", "No authentication token", "Missing Authorization header"]).any_level(),
     LogSignal::new("goldenpath.closed-1008", SOCKET_CLOSED, &["code 1008", "code=1008", "code: 1008", "(1008)", "1008 (policy violation)"]).any_level(),

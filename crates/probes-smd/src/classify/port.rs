@@ -21,6 +21,11 @@ fn port<'e>(hit: &Hit<'e>) -> &'e str {
     }
 }
 
+/// The address a server says it listens on.
+fn host<'e>(hit: &Hit<'e>) -> &'e str {
+    hit.fact.get("host").trim_end_matches(':')
+}
+
 /// Addresses that only the same machine can ask.
 fn is_loopback(host: &str) -> bool {
     host.starts_with("127.") || matches!(host, "localhost" | "[::1]")
@@ -44,11 +49,11 @@ pub(super) fn elsewhere(case: &Case<'_>) -> Option<Claim> {
     let listens: Vec<&Hit<'_>> = case.of_kind(LISTENS).collect();
     let (first, last) = (asked.first()?, listens.last()?);
     let ports: BTreeSet<&str> = asked.iter().map(|hit| port(hit)).collect();
-    let reached = |hit: &&Hit<'_>| ports.contains(port(hit)) && !is_loopback(hit.fact.get("host"));
+    let reached = |hit: &&Hit<'_>| ports.contains(port(hit)) && !is_loopback(host(hit));
     if listens.iter().any(reached) {
         return None;
     }
-    let (host, there) = (last.fact.get("host"), port(last));
+    let (host, there) = (host(last), port(last));
     let place = match ports.contains(there) {
         true => format!("only on {host}, where nobody outside its container can ask"),
         false => format!("on port {there}"),

@@ -5,6 +5,7 @@
 //! where the database cannot be reached by that way.
 
 mod capacity;
+mod dropped;
 mod signals;
 
 use shakedown_core::case::Argument;
@@ -41,7 +42,10 @@ shakedown_core::classifier! {
 
 fn all(evidence: &Evidence) -> Vec<Claim> {
     let cases = Case::all(evidence);
-    let claims = |case| [capacity(case), path(case), egress(case)].into_iter().flatten();
+    let claims = |case| {
+        let setting = dropped::connector(case).or_else(|| egress(case));
+        [capacity(case), path(case), setting].into_iter().flatten()
+    };
     cases.iter().flat_map(claims).collect()
 }
 
@@ -137,7 +141,9 @@ fn egress(case: &Case<'_>) -> Option<Claim> {
 fn only_egress(observation: &Observation) -> Observation {
     let mut observation = observation.clone();
     if let Body::Change(change) = &mut observation.body {
-        change.fields.retain(|(key, ..)| key.contains("vpc-access-"));
+        change
+            .fields
+            .retain(|(key, ..)| key.contains("vpc-access-") || key.ends_with("network-interfaces"));
     }
     observation
 }
