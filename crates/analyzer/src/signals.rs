@@ -176,6 +176,12 @@ impl Search {
             literals.push(literal.to_owned());
             uses.push(Use::Access);
         }
+        for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] {
+            for hundreds in ['1', '2', '3', '4', '5'] {
+                literals.push(format!("{method} {hundreds}"));
+                uses.push(Use::Access);
+            }
+        }
         let automaton = AhoCorasick::builder()
             .match_kind(MatchKind::Standard)
             .kind(Some(match size {
@@ -184,7 +190,7 @@ impl Search {
             }))
             .build(&literals)?;
         let access = Regex::new(
-            r#""(?:[A-Z]{3,7} (?P<path>[^\s?"]*)\S* HTTP/[0-9.]+" (?P<status>[1-5][0-9]{2})|WebSocket (?P<ws>[^\s?"]*)[^\s"]*" (?P<wstatus>[1-5][0-9]{2}|\[accepted\]))"#,
+            r#""(?:[A-Z]{3,7} (?P<path>[^\s?"]*)\S* HTTP/[0-9.]+" (?P<status>[1-5][0-9]{2})|WebSocket (?P<ws>[^\s?"]*)[^\s"]*" (?P<wstatus>[1-5][0-9]{2}|\[accepted\]))|^(?:[\d:.TZ +-]+ )?[A-Z]{3,7} (?P<gstatus>[1-5][0-9]{2}) https?://[^\s/]+(?P<gpath>/?[^\s?]*)\S*\s*$"#,
         )
         .expect("a constant pattern");
         Ok(Self { automaton, uses, literals, signals: compiled, markers, access })
@@ -307,8 +313,10 @@ impl Search {
             let status = groups.name("wstatus")?.as_str().parse().unwrap_or(101);
             return Some(AccessLine { path: path.as_str(), websocket: true, status });
         }
-        let status = groups.name("status")?.as_str().parse().ok()?;
-        Some(AccessLine { path: groups.name("path")?.as_str(), websocket: false, status })
+        // As `gcloud run services logs read` prints a request: `GET 200 https://HOST/PATH`.
+        let group = |own, printed| Some(groups.name(own).or(groups.name(printed))?.as_str());
+        let status = group("status", "gstatus")?.parse().ok()?;
+        Some(AccessLine { path: group("path", "gpath")?, websocket: false, status })
     }
 
     /// The literals that are searched, for documentation and tests.

@@ -204,7 +204,8 @@ fn text_line<'a>(
         return;
     }
     let head = String::from_utf8_lossy(&body[..body.len().min(192)]);
-    let traceback = is_traceback(parts.rest);
+    // Loggers write it as a message: `ERROR:    Traceback (most recent call last):`.
+    let traceback = parts.rest.trim_ascii_end().ends_with(TRACEBACK);
     *group = Some(Group {
         at,
         end: at + line.len(),
@@ -215,8 +216,11 @@ fn text_line<'a>(
     });
 }
 
+/// What stands above the frames.
+const TRACEBACK: &[u8] = b"Traceback (most recent call last):";
+
 fn is_traceback(rest: &[u8]) -> bool {
-    rest.trim_ascii_start().starts_with(b"Traceback (most recent call last)")
+    rest.trim_ascii_start().starts_with(TRACEBACK)
 }
 
 /// Whether a line belongs to the entry before it.

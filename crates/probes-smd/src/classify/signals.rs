@@ -69,7 +69,7 @@ const SIGNALS: &[LogSignal] = &[
     code("smd.type", &["object is not callable", "object is not subscriptable", "object is not iterable", "object can't be used in 'await' expression", "unsupported operand type(s)", "object does not support the asynchronous context manager protocol", "object does not support the context manager protocol", "object is not an iterator", "can't be used in 'await'", "is not JSON serializable", "values to unpack (expected", "index out of range", "indices must be integers"], 0.85),
     code("smd.unbound", &["UnboundLocalError", "cannot access local variable '", "referenced before assignment"], 0.9),
     code("smd.coroutine", &["' was never awaited", "cannot reuse already awaited coroutine", "object coroutine can't be used", "'coroutine' object "], 0.75),
-    code("smd.orm", &["MissingGreenlet", "greenlet_spawn has not been called", "IllegalStateChangeError", "should be explicitly declared as text(", "DetachedInstanceError", "InvalidRequestError: ", "mappers failed to initialize", "is already defined for this MetaData instance"], 0.8),
+    code("smd.orm", &["MissingGreenlet", "greenlet_spawn has not been called", "IllegalStateChangeError", "should be explicitly declared as text(", "DetachedInstanceError", "InvalidRequestError: ", "mappers failed to initialize", "is already defined for this MetaData instance"], 0.8).unless(&["requires an async driver"]),
     code("smd.socket-state", &["Need to call \"accept\" first", "Unexpected ASGI message 'websocket.", "Cannot call \"send\" once a close message has been sent", "Cannot call \"receive\" once a disconnect message"], 0.7),
     code("smd.abstract", &["Can't instantiate abstract class"], 0.9),
     code("smd.loop", &["attached to a different loop", "This event loop is already running", "asyncio.run() cannot be called from a running event loop", "another operation is in progress", "no running event loop"], 0.75),
@@ -78,7 +78,8 @@ const SIGNALS: &[LogSignal] = &[
     code("smd.recursion", &["maximum recursion depth exceeded", "circular import"], 0.85),
     code("smd.schema", &["UndefinedTableError", "UndefinedColumnError", "(psycopg2.errors.UndefinedTable)", "(psycopg2.errors.UndefinedColumn)", "ERROR:  relation \"", "ERROR: relation \"", "ERROR:  column \""], 0.75),
     code("smd.migration", &["Can't locate revision identified by", "Multiple head revisions are present", "(psycopg2.errors.DuplicateTable)", "(psycopg2.errors.DuplicateColumn)", "DuplicateTableError", "DuplicateColumnError"], 0.8),
-    code("smd.promise", &["ResponseValidationError", "PydanticImportError", "PydanticUserError", "PydanticUndefinedAnnotation"], 0.8),
+    code("smd.promise", &["ResponseValidationError", "FastAPIError: ", "PydanticSchemaGenerationError", "PydanticImportError", "PydanticUserError", "PydanticUndefinedAnnotation"], 0.8),
+    code("smd.assertion", &["AssertionError"], 0.62),
     code("smd.key", &["KeyError: '"], 0.65).capture(r"KeyError: '(?P<key>[a-z_][A-Za-z0-9_]*)'"),
     code("smd.error-class", &["TypeError: ", "AttributeError: ", "IndexError: ", "ZeroDivisionError: ", "NotImplementedError"], 0.7).unless(&["fetch failed", "'__about__'"]),
     code("smd.asgi", &["Error loading ASGI app.", "Failed to find attribute '", "App failed to load."], 0.8),
@@ -88,13 +89,17 @@ const SIGNALS: &[LogSignal] = &[
     code("smd.node-type", &["Cannot read properties of undefined", "Cannot read properties of null", "ReferenceError: ", "TypeError: undefined is not", "is not a function"], 0.8),
     code("smd.go-panic", &["panic: runtime error:", "invalid memory address or nil pointer dereference"], 0.85),
     code("smd.java", &["java.lang.NullPointerException", "java.lang.ClassNotFoundException", "java.lang.NoSuchMethodError", "java.lang.NoClassDefFoundError", "UnsatisfiedDependencyException"], 0.8),
-    code("smd.rust-panic", &["' panicked at "], 0.75).with(&["thread '"]),
+    code("smd.rust-panic", &["' panicked at "], 0.75).with(&["thread '"]).unless(&["ConnectionRefused", "PoolTimedOut", "TimedOut", "NotPresent", "Database(", "Configuration("]),
+    setting("smd.rust-env", &["Err` value: NotPresent", "Err` value: EnvVar(NotPresent", "environment variable not found"], 0.75),
+    code("smd.go-goroutine", &["goroutine "], 0.65).with(&["panic: ", "[running]:"]).unless(&["dial tcp", "refused", "timeout", "not set", "required", "missing", "FATAL:", "password", "config", "environment", "no such host"]),
     // --- settings ------------------------------------------------------------------------------
     setting("smd.pydantic", &["validation error for ", "validation errors for "], 0.8).capture(r"validation errors? for (?P<model>\w*(?:Settings|Config|Environment|Secrets|Credentials)\w*)"),
     setting("smd.env-key", &["KeyError: '"], 0.85).capture(r"KeyError: '(?P<setting>[A-Z][A-Z0-9]*_[A-Z0-9_]+)'"),
     setting("smd.env-missing", &["environment variable", "Environment variable", "env var "], 0.85).capture(r"(?i)(?:(?:missing|required|undefined|unset)[^\n]{0,60}(?:environment variable|env var)s?|(?:environment variable|env var)s?[^\n]{0,80}(?:is |are |was |been )?(?:not set|missing|required|not configured|not defined|undefined|must be set|empty))"),
     setting("smd.must-be-set", &[" must be ", " is not configured", " not configured", " is required but", " is required in ", " is missing from the environment", " not set in environment", "missing required", "Missing required", " not found in environment", " environment variable missing", " is missing or empty", " is not set"], 0.75).capture(r"(?P<setting>\b[A-Z][A-Z0-9]*_[A-Z0-9_]+\b)[^\n]{0,60}(?:must be|not configured|is required|missing|not set|not found in environment)|(?i:missing required)[^\n]{0,60}(?P<other>\b[A-Z][A-Z0-9]*_[A-Z0-9_]+\b)|(?i:jwt secret|jwt=redacted|secret key|service secret|api key|oauth client)[^\n]{0,40}(?:must be set|not configured|not set|missing|required)"),
-    setting("smd.improperly", &["ImproperlyConfigured", "ConfigurationError: ", "Configuration validation failed", "onfiguration validation failed", "CONFIGURATION ERROR", "onfiguration error: ", "Missing required configuration", "onfiguration requirements validation failed", "Invalid configuration: ", "InvalidConfigurationError"], 0.75),
+    setting("smd.improperly", &["ImproperlyConfigured", "ConfigurationError: ", "Configuration validation failed", "onfiguration validation failed", "CONFIGURATION ERROR", "onfiguration error: ", "Missing required configuration", "onfiguration requirements validation failed", "Invalid configuration: ", "InvalidConfigurationError", "not found. Declare it as envvar", "is missing, and has no default", "UndefinedValueError: "], 0.75),
+    // What a parser of settings does not take.
+    setting("smd.unparsed", &["yaml.scanner.ScannerError", "yaml.parser.ParserError", "TOMLDecodeError: ", "configparser.ParsingError"], 0.65),
     // A certificate that is not trusted is a setting, of one side or the other. One that has expired is
     // the other side's, unless that is the database, which has it from its administrator.
     setting("smd.certificate", &["CERTIFICATE_VERIFY_FAILED", "certificate verify failed", "x509: certificate ", "SSL: WRONG_VERSION_NUMBER"], 0.75).unless(&["certificate has expired"]),
@@ -108,7 +113,7 @@ const SIGNALS: &[LogSignal] = &[
     setting("smd.secret-missing", &["/secrets/"], 0.8).with(&["not found"]).from(Emitter::Any).any_level(),
     setting("smd.port", &["Failed to start and then listen on the port defined", "failed to start and listen on the port defined"], 0.4).from(Emitter::Any).any_level(),
     setting("smd.exec", &["Application failed to start: ", "error finding executable", "exec format error"], 0.75).with(&["xec"]).from(Emitter::Any).any_level(),
-    setting("smd.no-file", &["[Errno 2] No such file or directory: '"], 0.7).capture(r"directory: '(?P<file>[^']*(?:secret|credential|config|/etc/|\.pem|\.key|\.crt|\.json|\.ya?ml|\.toml|\.ini|\.env)[^']*)'"),
+    setting("smd.no-file", &["[Errno 2] No such file or directory: '", "[Errno 13] Permission denied: '"], 0.7).capture(r"(?:directory|denied): '(?P<file>[^']*(?:secret|credential|config|/etc/|\.pem|\.key|\.crt|\.json|\.ya?ml|\.toml|\.ini|\.env)[^']*)'"),
     // What the platform cannot deploy, unless it is for the container, for room, or for itself.
     setting("smd.not-ready", &["condition status changed to False"], 0.75).with(&["with message:"]).unless(&["container failed", "failed to start", "uota", "nternal", "no such host"]).from(Emitter::Platform).any_level(),
     setting("smd.no-command", &["sh: 1: ", ": command not found"], 0.75).capture(r"sh: (?:line )?\d+: (?P<command>\S+): (?:command )?not found"),
@@ -124,7 +129,7 @@ const SIGNALS: &[LogSignal] = &[
     dependency("smd.upstream-5xx", &["\"HTTP/1.1 50", "\"HTTP/2 50", "\"HTTP/1.0 50", "Server error '50"], 0.65).capture(r#"https?://(?P<target>[^/\s"]+)\S* "HTTP/[0-9.]+ 50\d|Server error '50\d[^\n]*for url 'https?://(?P<host>[^/\s"']+)"#).any_level(),
     dependency("smd.said-5xx", &[" returned 50", " responded with 50", " answered 50", " returned status 50"], 0.65).capture(r"(?i)(?P<target>\b[\w-]+)[ -](?:service|server|api|provider|upstream|endpoint)\b[^\n]{0,30}? (?:returned|responded with|answered)(?: status)? 50\d\b"),
     dependency("smd.node-refused", &["connect ECONNREFUSED", "connect ETIMEDOUT", "getaddrinfo EAI_AGAIN", "TypeError: fetch failed", "Error: fetch failed"], 0.65).unless(&["5432", "3307"]),
-    dependency("smd.broker", &["kafka.errors.NoBrokersAvailable", "kombu.exceptions.OperationalError", "pymongo.errors.ServerSelectionTimeoutError", "clickhouse_connect.driver.exceptions"], 0.75),
+    dependency("smd.broker", &["kafka.errors.NoBrokersAvailable", "AMQPConnectionError", "elastic_transport.ConnectionError", "google.api_core.exceptions.ServiceUnavailable", "google.api_core.exceptions.GatewayTimeout", "status = StatusCode.UNAVAILABLE", "kombu.exceptions.OperationalError", "pymongo.errors.ServerSelectionTimeoutError", "clickhouse_connect.driver.exceptions"], 0.75),
     dependency("smd.upstream", &["upstream connect error or disconnect/reset before headers", "openai.APIConnectionError", "anthropic.APIConnectionError"], 0.65),
     // --- memory ----------------------------------------------------------------------------------
     LogSignal::new("smd.memory-limit", MEMORY, &["Memory limit of "]).with(&[" exceeded with "]).capture(r"Memory limit of (?P<limit>[\d.]+ ?\w+) exceeded with (?P<used>[\d.]+ ?\w+) used").speaks("out_of_memory", 0.9).from(Emitter::Any).any_level().attributes(&[("effect", "self")]),
@@ -138,7 +143,7 @@ const SIGNALS: &[LogSignal] = &[
     LogSignal::new("smd.listens", LISTENS, &["Uvicorn running on http", "Listening at: http", "- Network: ", "istening on "]).capture(r"(?:running on|Listening at:|- Network:|[Ll]istening on)\s+(?:port |https?://)?(?P<host>\[[^\]]*\]:|[\w.-]+:|\*:|:|)(?P<port>\d{2,5})\b").any_level(),
     LogSignal::new("smd.asked", ASKED, &["STARTUP TCP probe failed", "STARTUP HTTP probe failed", "provided by the PORT="]).capture(r"probe failed[^\n]* on port (?P<port>\d+)|by the PORT=(?P<variable>\d+)").from(Emitter::Any).any_level(),
     // --- a failed start-up, without a cause -------------------------------------------------------
-    LogSignal::new("smd.exception", EXCEPTION, &["Traceback (most recent call last)", "CRITICAL STARTUP FAILURE: "]).speaks(CODE, 0.3).unless(&["TimeoutError", "OperationalError", "CancelledError", "timeout", "ConnectionRefused", "KeyboardInterrupt", "SystemExit", "HaltServer", "Database", "database"]).attributes(HARMLESS),
+    LogSignal::new("smd.exception", EXCEPTION, &["Traceback (most recent call last)", "CRITICAL STARTUP FAILURE: ", "Exception in thread \"main\"", "Unhandled exception", "Uncaught exception", "UnhandledPromiseRejection", "Application run failed"]).speaks(CODE, 0.3).unless(&["TimeoutError", "OperationalError", "CancelledError", "timeout", "ConnectionRefused", "KeyboardInterrupt", "SystemExit", "HaltServer", "Database", "database"]).attributes(HARMLESS),
     LogSignal::new("smd.lifespan-failed", LIFESPAN, &["Application startup failed. Exiting.", "Startup failed in lifespan manager", "ERROR:    Application startup failed"]).any_level(),
     LogSignal::new("smd.exit-3", EXIT, &["Container called exit(3)"]).from(Emitter::Any).any_level(),
     LogSignal::new("smd.malformed-response", INSTANCE, &["either the HTTP response was malformed or connection to the instance had an error"]).from(Emitter::Any).any_level(),
