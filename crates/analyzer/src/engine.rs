@@ -50,12 +50,13 @@ pub fn diagnose_evidence(
         )
     });
     let services = Case::all(evidence).into_iter().filter(|case| {
-        // Calls about nothing in particular are no service, nor is what was only connected to.
+        // Calls about nothing in particular are no service, nor is what was only connected to, nor an
+        // environment as a whole of which findings claim nothing.
         let nobody = case.service.is_empty() && case.held.own == 0;
         let passed_by = case.held.entries == 0
             && case.probed.is_empty()
             && case.attempts.is_empty()
-            && case.hits.is_empty();
+            && claims.iter().all(|claim| claim.service != case.service);
         !nobody && !passed_by
     });
     let mut services: Vec<ServiceDiagnosis> = services

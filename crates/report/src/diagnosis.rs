@@ -227,18 +227,26 @@ fn coverage(diagnosis: &CleanDiagnosis) -> String {
     let all = &diagnosis.coverage["all"];
     let number = |value: &serde_json::Value| value.as_u64().unwrap_or(0);
     let time = |value: &serde_json::Value| value.as_str()?.parse().ok();
-    let mut text = format!(
-        "{} entries in {}, {}\n",
-        number(&all["entries"]),
-        match diagnosis.inputs.len() {
-            1 => "1 input".to_owned(),
-            n => format!("{n} inputs"),
-        },
-        match (time(&all["from"]), time(&all["to"])) {
-            (None, None) => "without times".to_owned(),
-            (from, to) => span(from, to),
-        },
-    );
+    let runs = diagnosis.coverage["runs"].as_array().map_or(&[][..], Vec::as_slice);
+    let mut text = String::new();
+    for run in runs {
+        text.push_str(&run_line(run));
+    }
+    let entries = number(&all["entries"]);
+    let logs = diagnosis.inputs.len().saturating_sub(runs.len());
+    if entries > 0 || logs > 0 {
+        text.push_str(&format!(
+            "{entries} entries in {}, {}\n",
+            match diagnosis.inputs.len() {
+                1 => "1 input".to_owned(),
+                n => format!("{n} inputs"),
+            },
+            match (time(&all["from"]), time(&all["to"])) {
+                (None, None) => "without times".to_owned(),
+                (from, to) => span(from, to),
+            },
+        ));
+    }
     let broken = number(&diagnosis.coverage["broken"]);
     let empty = number(&all["without_payload"]);
     let limits = diagnosis.coverage["row_limits"].as_array().map_or(0, Vec::len);
@@ -260,6 +268,21 @@ fn coverage(diagnosis: &CleanDiagnosis) -> String {
         }
     }
     text
+}
+
+/// What is held of a run: how its probes ended, and how much was sampled beside them.
+fn run_line(run: &serde_json::Value) -> String {
+    let word = |key: &str| run[key].as_str().map_or_else(String::new, one_line);
+    let ended = run["probes"].as_object().into_iter().flatten();
+    let mut held: Vec<String> =
+        ended.map(|(verdict, count)| format!("{count} {}", one_line(verdict))).collect();
+    held.push(format!("{} samples", run["samples"]));
+    if run["complete"] == false {
+        held.push("it did not come to its end".to_owned());
+    }
+    let (environment, vantage) = (word("environment"), word("vantage"));
+    let held = held.join(", ");
+    format!("run {}: {environment} seen from {vantage}, {held}\n", word("session"))
 }
 
 fn head(service: &ServiceDiagnosis, paint: Paint) -> String {
