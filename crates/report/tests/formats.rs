@@ -287,6 +287,26 @@ Diagnosis
 }
 
 #[test]
+fn what_is_held_of_a_run_stands_first() {
+    let whole = serde_json::json!({
+        "schema": "shakedown.diagnosis/1", "services": [],
+        "inputs": [{ "name": "s_1", "format": "run-directory", "records": 9, "bytes": 9, "broken": 0,
+                     "ended_early": null }],
+        "coverage": { "runs": [{
+            "session": "s_1", "environment": "lab", "vantage": "cloud-run", "complete": false,
+            "probes": { "pass": 2, "skip": 1 }, "samples": 7,
+        }] },
+    });
+    let diagnosis = serde_json::from_value(whole).expect("a diagnosis");
+    let clean = shakedown_report::CleanDiagnosis::new(diagnosis, &redactor()).expect("clean");
+    let text = shakedown_report::diagnosis(&clean, &Style::default());
+    let held =
+        "run s_1: lab seen from cloud-run, 2 pass, 1 skip, 7 samples, it did not come to its end\n";
+    assert!(text.starts_with(held), "{text}");
+    assert!(!text.contains("entries"), "{text}");
+}
+
+#[test]
 fn the_end_of_a_run_says_verdict_root_and_next_step() {
     let text = shakedown_report::conclusion(&diagnosis(), &Style::default());
     assert!(text.starts_with("Diagnosis\n  FAILING database"), "{text}");
