@@ -285,7 +285,15 @@ fn state(case: &Case<'_>) -> State {
             .filter(|(_, traffic)| traffic.served())
             .filter_map(|(_, traffic)| traffic.last)
             .max();
-        down |= completed.max(served) <= last_failure;
+        // Lines without times are in the order they were written.
+        let last = |end: AttemptEnd| {
+            let ended = case.attempts.iter().filter(|(_, attempt)| attempt.end == end);
+            ended.filter_map(|(_, attempt)| Some(attempt.places?.ended)).max()
+        };
+        down |= match last_failure {
+            None => last(AttemptEnd::Completed) <= last(AttemptEnd::Failed),
+            failed => completed.max(served) <= failed,
+        };
     }
     match () {
         () if down => State::Down,

@@ -70,6 +70,7 @@ const SIGNALS: &[LogSignal] = &[
     cannot("cloudsql.sqlalchemy-operational", &["OperationalError) connection to server", "OperationalError) could not connect"], 0.75).unless(&["authentication failed", "does not exist", "too many clients", "remaining connection slots", "No such file or directory", "no pg_hba.conf"]),
     cannot("cloudsql.asyncpg-reset", &["ConnectionResetError: [Errno 104]", "ConnectionResetError: [Errno 54]"], 0.7).with(&["asyncpg"]),
     cannot("cloudsql.driver-closed", &["InterfaceError: connection is closed", "InterfaceError'>: connection is closed", "InterfaceError: connection already closed", "OperationalError: the connection is closed"], 0.6),
+    cannot("cloudsql.said-closed", &["connection is closed"], 0.6).capture(r"(?i)(?P<about>database|postgres)[^\n]{0,80}connection is closed"),
     cannot("cloudsql.psycopg-bad", &["connection is bad: "], 0.75).unless(&["authentication failed", "does not exist", "not known", "too many clients", "No such file", "no pg_hba.conf"]),
     // pg8000 and the Cloud SQL connector for Python
     cannot("cloudsql.pg8000", &["Can't create a connection to host"], 0.8),
@@ -131,8 +132,8 @@ const SIGNALS: &[LogSignal] = &[
     refused("cloudsql.password", &["password authentication failed for user", "InvalidPasswordError", "SASL authentication failed", "SCRAM authentication failed", "no password supplied"], 0.9),
     refused("cloudsql.hba", &["no pg_hba.conf entry for"], 0.85),
     refused("cloudsql.no-database", &["InvalidCatalogNameError"], 0.85),
-    refused("cloudsql.no-database-text", &["FATAL:  database \"", "FATAL: database \"", "OperationalError) database \"", "): database \"", "error: database \""], 0.85).with(&["\" does not exist"]),
-    refused("cloudsql.no-role", &["FATAL:  role \"", "FATAL: role \"", "error: role \"", "InvalidAuthorizationSpecificationError"], 0.85),
+    refused("cloudsql.no-database-text", &["database \""], 0.85).with(&["\" does not exist"]).capture(r#"(?:^|: {1,2}|\) )database "[^"\n]+" does not exist"#),
+    refused("cloudsql.no-role", &["role \"", "InvalidAuthorizationSpecificationError"], 0.85).capture(r#"(?:^|: {1,2}|\) )role "[^"\n]+" (?:does not exist|is not permitted to log in)|InvalidAuthorizationSpecificationError"#),
     refused("cloudsql.no-socket", &[".s.PGSQL.5432"], 0.85).with(&["No such file or directory"]),
     refused("cloudsql.no-socket-errno", &["[Errno 2] No such file or directory", "connect ENOENT /cloudsql/"], 0.7).with(&["/cloudsql/"]),
     refused("cloudsql.no-host", &["could not translate host name", "getaddrinfo ENOTFOUND", "failed to lookup address information"], 0.75),

@@ -124,6 +124,11 @@ fn refusals(case: &Case<'_>, known: Option<&Claim>) -> Option<Claim> {
     if known.is_some_and(|claim| claim.status == ClaimStatus::Supported) || !is_up(case) {
         return None;
     }
+    // Who is not checked is not refused for a token.
+    let said = |kind| case.of_kind(kind).next().is_some();
+    if said(CHECKER_SILENT) && !said(SIGNATURE) && !said(REFUSED) {
+        return None;
+    }
     let argument: Option<Argument<'_>> = case.argue(&AUTH_FAILURE, |_| true);
     let next = "one fresh token of the issuer against this service, with the reason it gives";
     let summary = format!(

@@ -76,10 +76,14 @@ const SIGNALS: &[LogSignal] = &[
     // Servers that stop say so too: it takes failed requests or start-ups to make it one.
     code("smd.loop-closed", &["Event loop is closed"], 0.6),
     code("smd.recursion", &["maximum recursion depth exceeded", "circular import"], 0.85),
-    code("smd.schema", &["UndefinedTableError", "UndefinedColumnError", "(psycopg2.errors.UndefinedTable)", "(psycopg2.errors.UndefinedColumn)", "ERROR:  relation \"", "ERROR: relation \"", "ERROR:  column \""], 0.75),
+    code("smd.schema", &["UndefinedTableError", "UndefinedColumnError", "(psycopg2.errors.UndefinedTable)", "(psycopg2.errors.UndefinedColumn)", "ERROR:  relation \"", "ERROR: relation \"", "ERROR:  column \"", "PostgresSyntaxError", "syntax error at or near \""], 0.75),
+    // The server's own words, where somebody left out their type.
+    code("smd.schema-words", &[" does not exist"], 0.75).capture(r#"(?:^|: {1,2}|\) )(?P<missing>relation "[^"\n]+"|column \S+|type "[^"\n]+"|function [^\s(]+\([^)\n]*\)) does not exist"#),
     code("smd.migration", &["Can't locate revision identified by", "Multiple head revisions are present", "(psycopg2.errors.DuplicateTable)", "(psycopg2.errors.DuplicateColumn)", "DuplicateTableError", "DuplicateColumnError"], 0.8),
     code("smd.promise", &["ResponseValidationError", "FastAPIError: ", "PydanticSchemaGenerationError", "PydanticImportError", "PydanticUserError", "PydanticUndefinedAnnotation"], 0.8),
     code("smd.assertion", &["AssertionError"], 0.62),
+    // An error's words without its type: a `KeyError` has the key and nothing else.
+    code("smd.key-words", &["ailed: '"], 0.62).capture(r"[Ff]ailed: '(?P<key>[a-z_][A-Za-z0-9_]*)'\s*(?:$|\n|\(after |\[)"),
     code("smd.key", &["KeyError: '"], 0.65).capture(r"KeyError: '(?P<key>[a-z_][A-Za-z0-9_]*)'"),
     code("smd.error-class", &["TypeError: ", "AttributeError: ", "IndexError: ", "ZeroDivisionError: ", "NotImplementedError"], 0.7).unless(&["fetch failed", "'__about__'"]),
     code("smd.asgi", &["Error loading ASGI app.", "Failed to find attribute '", "App failed to load."], 0.8),
@@ -95,8 +99,9 @@ const SIGNALS: &[LogSignal] = &[
     // --- settings ------------------------------------------------------------------------------
     setting("smd.pydantic", &["validation error for ", "validation errors for "], 0.8).capture(r"validation errors? for (?P<model>\w*(?:Settings|Config|Environment|Secrets|Credentials)\w*)"),
     setting("smd.env-key", &["KeyError: '"], 0.85).capture(r"KeyError: '(?P<setting>[A-Z][A-Z0-9]*_[A-Z0-9_]+)'"),
+    setting("smd.env-key-words", &["ailed: '"], 0.8).capture(r"[Ff]ailed: '(?P<setting>[A-Z][A-Z0-9]*_[A-Z0-9_]+)'\s*(?:$|\n|\(after |\[)"),
     setting("smd.env-missing", &["environment variable", "Environment variable", "env var "], 0.85).capture(r"(?i)(?:(?:missing|required|undefined|unset)[^\n]{0,60}(?:environment variable|env var)s?|(?:environment variable|env var)s?[^\n]{0,80}(?:is |are |was |been )?(?:not set|missing|required|not configured|not defined|undefined|must be set|empty))"),
-    setting("smd.must-be-set", &[" must be ", " is not configured", " not configured", " is required but", " is required in ", " is missing from the environment", " not set in environment", "missing required", "Missing required", " not found in environment", " environment variable missing", " is missing or empty", " is not set"], 0.75).capture(r"(?P<setting>\b[A-Z][A-Z0-9]*_[A-Z0-9_]+\b)[^\n]{0,60}(?:must be|not configured|is required|missing|not set|not found in environment)|(?i:missing required)[^\n]{0,60}(?P<other>\b[A-Z][A-Z0-9]*_[A-Z0-9_]+\b)|(?i:jwt secret|jwt=redacted|secret key|service secret|api key|oauth client)[^\n]{0,40}(?:must be set|not configured|not set|missing|required)"),
+    setting("smd.must-be-set", &[" must be ", " must not be empty", " is not configured", " not configured", " is required but", " is required in ", " is missing from the environment", " not set in environment", "missing required", "Missing required", " not found in environment", " environment variable missing", " is missing or empty", " is not set"], 0.75).capture(r"(?P<setting>\b[A-Z][A-Z0-9]*_[A-Z0-9_]+\b)[^\n]{0,60}(?:must be|must not be empty|not configured|is required|missing|not set|not found in environment)|(?i:missing required)[^\n]{0,60}(?P<other>\b[A-Z][A-Z0-9]*_[A-Z0-9_]+\b)|(?i:jwt secret|jwt=redacted|secret key|service secret|api key|oauth client)[^\n]{0,40}(?:must be set|not configured|not set|missing|required)"),
     setting("smd.improperly", &["ImproperlyConfigured", "ConfigurationError: ", "Configuration validation failed", "onfiguration validation failed", "CONFIGURATION ERROR", "onfiguration error: ", "Missing required configuration", "onfiguration requirements validation failed", "Invalid configuration: ", "InvalidConfigurationError", "not found. Declare it as envvar", "is missing, and has no default", "UndefinedValueError: "], 0.75),
     // What a parser of settings does not take.
     setting("smd.unparsed", &["yaml.scanner.ScannerError", "yaml.parser.ParserError", "TOMLDecodeError: ", "configparser.ParsingError"], 0.65),
