@@ -133,7 +133,7 @@ const SIGNALS: &[LogSignal] = &[
     refused("cloudsql.hba", &["no pg_hba.conf entry for"], 0.85),
     refused("cloudsql.no-database", &["InvalidCatalogNameError"], 0.85),
     refused("cloudsql.no-database-text", &["database \""], 0.85).with(&["\" does not exist"]).capture(r#"(?:^|: {1,2}|\) )database "[^"\n]+" does not exist"#),
-    refused("cloudsql.no-role", &["role \"", "InvalidAuthorizationSpecificationError"], 0.85).capture(r#"(?:^|: {1,2}|\) )role "[^"\n]+" (?:does not exist|is not permitted to log in)|InvalidAuthorizationSpecificationError"#),
+    refused("cloudsql.no-role", &["\" does not exist", "\" is not permitted to log in", "InvalidAuthorizationSpecificationError"], 0.85).capture(r#"(?:^|: {1,2}|\) )role "[^"\n]+" (?:does not exist|is not permitted to log in)|InvalidAuthorizationSpecificationError"#),
     refused("cloudsql.no-socket", &[".s.PGSQL.5432"], 0.85).with(&["No such file or directory"]),
     refused("cloudsql.no-socket-errno", &["[Errno 2] No such file or directory", "connect ENOENT /cloudsql/"], 0.7).with(&["/cloudsql/"]),
     refused("cloudsql.no-host", &["could not translate host name", "getaddrinfo ENOTFOUND", "failed to lookup address information"], 0.75),
