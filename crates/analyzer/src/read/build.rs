@@ -104,8 +104,8 @@ fn body<'a>(raw: &Raw<'a>, http: bool) -> (Cow<'a, str>, PayloadKind, Option<Aud
     if !raw.json.whole.is_empty() && raw.text_rank < 3 {
         return (json(&raw.json), PayloadKind::Json, None);
     }
-    if raw.text_rank > 0 || !raw.failure.is_empty() {
-        return (with_failure(words(raw), &raw.failure), PayloadKind::Text, None);
+    if raw.text_rank > 0 || !raw.json.failure.is_empty() {
+        return (with_failure(words(raw), &raw.json.failure), PayloadKind::Text, None);
     }
     (Cow::Borrowed(""), if http { PayloadKind::Http } else { PayloadKind::None }, None)
 }

@@ -43,8 +43,6 @@ pub(crate) struct Raw<'a> {
     pub(crate) text: &'a [u8],
     pub(crate) text_rank: u8,
     pub(crate) json: Json<'a>,
-    /// What stands beside `text`, in a logger's own record.
-    pub(crate) failure: Failure<'a>,
     pub(crate) proto: &'a [u8],
     pub(crate) http: &'a [u8],
     pub(crate) labels: &'a [u8],
@@ -61,6 +59,7 @@ pub(crate) struct Json<'a> {
     pub(crate) message_rank: u8,
     pub(crate) severity: &'a [u8],
     pub(crate) time: &'a [u8],
+    /// Of a logger's own record, what stands beside `text`.
     pub(crate) failure: Failure<'a>,
     pub(crate) audit: bool,
 }
@@ -121,7 +120,7 @@ impl Raw<'_> {
             || !self.json.whole.is_empty()
             || !self.proto.is_empty()
             || !self.http.is_empty()
-            || !self.failure.is_empty()
+            || !self.json.failure.is_empty()
             || self.test.is_some()
     }
 }
@@ -270,8 +269,8 @@ fn member<'a>(
         Field::Payload => text(8, raw),
         Field::Proto => take_object(bytes, at, &mut raw.proto),
         Field::Http => take_object(bytes, at, &mut raw.http),
-        Field::Error => raw.failure.take_error(bytes, at),
-        Field::Stack => take_string(bytes, at, &mut raw.failure.stack),
+        Field::Error => raw.json.failure.take_error(bytes, at),
+        Field::Stack => take_string(bytes, at, &mut raw.json.failure.stack),
         Field::Resource => resources.take(bytes, at, raw),
         Field::Labels => labels(bytes, at, raw),
         Field::Service if raw.service.is_empty() => take_string(bytes, at, &mut raw.service),
