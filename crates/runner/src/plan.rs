@@ -125,9 +125,8 @@ pub fn plan(
     let budget = environment.safety.budget().usage();
     let left = left_for_probes(&budget, &safety_checks, &monitors);
     let draws = |meta: &ProbeMeta| {
-        let entry = selected.iter().find(|entry| entry.meta.id == meta.id);
         // A configuration that does not fit is the run's to report.
-        let probe = entry.and_then(|entry| (entry.build)(environment).ok());
+        let probe = registry.probe(meta.id).and_then(|entry| (entry.build)(environment).ok());
         probe.and_then(|probe| probe.draws()).unwrap_or_else(|| meta.draws.to_vec())
     };
     let probes: Vec<_> = metas
