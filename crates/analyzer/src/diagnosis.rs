@@ -18,7 +18,7 @@ use crate::facts;
 use crate::read::{FileReport, Format, Input, ReadError, ReadOptions, ReadReport, read};
 use crate::run::{self, RunError, read_run_dir};
 use crate::series::{self, SeriesError};
-use crate::signals::{PatternError, Search, Size};
+use crate::signals::{PatternError, Search};
 use crate::store::{Collected, Collector};
 
 /// Why there is no diagnosis.
@@ -70,9 +70,9 @@ pub struct Diagnosed {
 }
 
 impl Reasoning<'_> {
-    fn search(&self, size: Size) -> Result<Arc<Search>, PatternError> {
+    fn search(&self) -> Result<Arc<Search>, PatternError> {
         let markers = Markers::new(self.startup).map_err(PatternError::from)?;
-        Ok(Arc::new(Search::new(self.signals.iter().copied(), markers, size)?))
+        Ok(Arc::new(Search::new(self.signals.iter().copied(), markers)?))
     }
 }
 
@@ -89,8 +89,7 @@ pub fn diagnose(
     reasoning: &Reasoning<'_>,
     options: &ReadOptions,
 ) -> Result<Diagnosed, DiagnoseError> {
-    let size = Size::of(inputs.iter().map(Input::bytes).sum());
-    let search = reasoning.search(size)?;
+    let search = reasoning.search()?;
     let (mut collector, coverage, mut report) =
         read(inputs, options, || Collector::new(Arc::clone(&search)))?;
     let mut observations = Vec::new();
@@ -173,7 +172,7 @@ pub fn diagnose_run(
     about.records = observed.len() as u64;
     let quoted = observed.iter().any(Collector::takes);
     let (observations, collected) = if quoted {
-        let search = reasoning.search(Size::Small)?;
+        let search = reasoning.search()?;
         let mut collector = Collector::new(Arc::clone(&search));
         let mut observations = collector.observe(observed, FileId(0));
         let names = |_| record.plan.session_id.clone();

@@ -12,6 +12,7 @@ pub mod engine;
 pub mod entry;
 mod facts;
 mod follow;
+mod literals;
 pub mod read;
 pub mod run;
 pub mod series;

@@ -3,13 +3,13 @@
 
 use std::borrow::Cow;
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use regex::Regex;
 use shakedown_core::lazy_regex::LazyRegex;
 use shakedown_core::signal::{Emitter, LogSignal};
 use shakedown_core::startup::{Marker, MarkerError, Markers, line_at};
 
 use crate::entry::{Entry, LogName, Origin, Severity};
+use crate::literals::Literals;
 
 /// Words with which a line says that its application goes on without.
 const TOLERANT: [&str; 20] = [
@@ -59,9 +59,6 @@ pub enum PatternError {
     /// A marker of the start-up table.
     #[error(transparent)]
     Marker(#[from] MarkerError),
-    /// The literals do not fit one automaton.
-    #[error("the signals' literals do not fit one automaton")]
-    Automaton(#[from] aho_corasick::BuildError),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -71,31 +68,11 @@ enum Use {
     Access,
 }
 
-/// How much will be searched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Size {
-    /// Some thousand lines: little memory, and made in no time.
-    Small,
-    /// Gigabytes: some megabytes of tables are worth it.
-    Large,
-}
-
-impl Size {
-    /// The size of a search through so many bytes. What is not known may be much.
-    pub fn of(bytes: Option<u64>) -> Self {
-        match bytes {
-            Some(..4_000_000) => Self::Small,
-            _ => Self::Large,
-        }
-    }
-}
-
 /// The compiled search.
 #[derive(Debug)]
 pub struct Search {
-    automaton: AhoCorasick,
+    literals: Literals,
     uses: Vec<Use>,
-    literals: Vec<String>,
     signals: Vec<(&'static LogSignal, Option<LazyRegex>)>,
     markers: Markers,
     access: Regex,
@@ -138,7 +115,7 @@ pub struct Findings<'s, 'a> {
 }
 
 impl Search {
-    /// Compiles `signals` and `markers` into one search for texts of this `size`.
+    /// Compiles `signals` and `markers` into one search.
     ///
     /// # Errors
     ///
@@ -146,7 +123,6 @@ impl Search {
     pub fn new(
         signals: impl IntoIterator<Item = &'static LogSignal>,
         markers: Markers,
-        size: Size,
     ) -> Result<Self, PatternError> {
         let mut signals: Vec<&LogSignal> = signals.into_iter().collect();
         signals.sort_by_key(|signal| signal.id);
@@ -182,18 +158,11 @@ impl Search {
                 uses.push(Use::Access);
             }
         }
-        let automaton = AhoCorasick::builder()
-            .match_kind(MatchKind::Standard)
-            .kind(Some(match size {
-                Size::Small => AhoCorasickKind::ContiguousNFA,
-                Size::Large => AhoCorasickKind::DFA,
-            }))
-            .build(&literals)?;
         let access = Regex::new(
             r#""(?:[A-Z]{3,7} (?P<path>[^\s?"]*)\S* HTTP/[0-9.]+" (?P<status>[1-5][0-9]{2})|WebSocket (?P<ws>[^\s?"]*)[^\s"]*" (?P<wstatus>[1-5][0-9]{2}|\[accepted\]))|^(?:[\d:.TZ +-]+ )?[A-Z]{3,7} (?P<gstatus>[1-5][0-9]{2}) https?://[^\s/]+(?P<gpath>/?[^\s?]*)\S*\s*$"#,
         )
         .expect("a constant pattern");
-        Ok(Self { automaton, uses, literals, signals: compiled, markers, access })
+        Ok(Self { literals: Literals::new(literals), uses, signals: compiled, markers, access })
     }
 
     /// A signal by its index.
@@ -207,23 +176,16 @@ impl Search {
         if message.is_empty() || entry.origin == Origin::TestResult {
             return findings;
         }
-        // Most lines hold none of the literals, and that is soon known.
-        if !self.automaton.is_match(message) {
-            return findings;
-        }
         let mut seen: Vec<(usize, usize)> = Vec::new();
         let mut access = false;
-        for hit in self.automaton.find_overlapping_iter(message) {
-            let literal = hit.pattern().as_usize();
-            match self.uses[literal] {
-                Use::Access => access = true,
-                Use::Signal(_) | Use::Marker(_) => {
-                    if !seen.iter().any(|(before, _)| *before == literal) {
-                        seen.push((literal, hit.start()));
-                    }
+        self.literals.find(message, &mut |literal, at| match self.uses[literal] {
+            Use::Access => access = true,
+            Use::Signal(_) | Use::Marker(_) => {
+                if !seen.iter().any(|(before, _)| *before == literal) {
+                    seen.push((literal, at));
                 }
             }
-        }
+        });
         if access {
             findings.access = self.access_line(message);
         }
@@ -321,7 +283,7 @@ impl Search {
 
     /// The literals that are searched, for documentation and tests.
     pub fn literals(&self) -> impl Iterator<Item = &str> {
-        self.literals.iter().map(String::as_str)
+        self.literals.all().iter().map(String::as_str)
     }
 }
 

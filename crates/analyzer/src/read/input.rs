@@ -31,15 +31,6 @@ impl Input {
             Self::Bytes(name, _) => name.clone(),
         }
     }
-
-    /// How many bytes it has, where that is known before it is read.
-    pub(crate) fn bytes(&self) -> Option<u64> {
-        match self {
-            Self::Path(path) => path.metadata().ok().filter(|m| m.is_file()).map(|m| m.len()),
-            Self::Stdin => None,
-            Self::Bytes(_, bytes) => Some(bytes.len() as u64),
-        }
-    }
 }
 
 /// How deep directories are followed.

@@ -116,7 +116,7 @@ mod tests {
     use shakedown_core::{Provenance, StartupConfig, Vantage};
 
     use super::*;
-    use crate::signals::{Search, Size};
+    use crate::signals::Search;
 
     fn at(second: i64, body: Body) -> Observation {
         let at = jiff::Timestamp::from_second(1_770_000_000 + second).unwrap();
@@ -141,7 +141,7 @@ mod tests {
             database_phase: "DATABASE".into(),
             ..StartupConfig::default()
         };
-        let search = Search::new([], Markers::new(&config).unwrap(), Size::Small).unwrap();
+        let search = Search::new([], Markers::new(&config).unwrap()).unwrap();
         let mut collector = Collector::new(Arc::new(search));
         let exit = LogEntry { message: "Container called exit(3).".into(), ..LogEntry::default() };
         let other = Body::Probed(shakedown_core::evidence::Probed {
@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn an_exit_that_was_seen_carries_its_code() {
         let config = StartupConfig { phases: vec!["INIT".into()], ..StartupConfig::default() };
-        let search = Search::new([], Markers::new(&config).unwrap(), Size::Small).unwrap();
+        let search = Search::new([], Markers::new(&config).unwrap()).unwrap();
         let mut collector = Collector::new(Arc::new(search));
         let mut exit = event("", "exited", "the process exited with 7");
         let Body::Startup(exited) = &mut exit else { unreachable!("it is one") };
