@@ -21,6 +21,11 @@ pub(crate) struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
+    /// Of a block that has about so many records.
+    pub(crate) fn with_room(records: usize) -> Self {
+        Self { raws: Vec::with_capacity(records), ..Self::default() }
+    }
+
     /// A new record at the end, to be filled where it lies, and what helps to.
     #[inline]
     pub(crate) fn slot(&mut self) -> (&mut Raw<'a>, &mut Resources<'a>) {

@@ -266,36 +266,41 @@ fn work<S: EntrySink>(shared: &Shared<'_>, mut sink: S) -> (S, Tally) {
     let _alive = Alive(shared);
     let mut tally = Tally::default();
     let mut buffer = Vec::new();
+    // A block has about as many records as the one before.
+    let mut room = 0;
     loop {
         let known = lock(&shared.ordered).state.clone();
         let Some(block) = lock(&shared.feed).next(&mut buffer, known) else { break };
-        if !one(shared, &block, &buffer, &mut sink, &mut tally) {
-            break;
+        match one(shared, &block, &buffer, room, &mut sink, &mut tally) {
+            Some(records) => room = records + records / 16,
+            None => break,
         }
     }
     (sink, tally)
 }
 
-/// Parses one block, commits it in its turn, and gives its entries to `sink`. `false` when there is
-/// nobody left to wait for.
+/// Parses one block with `room` for so many records at first, commits it in its turn, and gives its
+/// entries to `sink`. Returns how many records it had; `None` when there is nobody left to wait for.
 fn one<S: EntrySink>(
     shared: &Shared<'_>,
     block: &Block,
     buffer: &[u8],
+    room: usize,
     sink: &mut S,
     tally: &mut Tally,
-) -> bool {
+) -> Option<usize> {
     let whole: Vec<u8>;
     let mut bytes = buffer;
-    let mut batch = Batch::default();
+    let mut batch = Batch::with_room(room);
     let (mut after, mut read) = block.guess.parse(bytes, block.end, &mut batch);
-    let Some((state, carry)) = my_turn(shared, block) else { return false };
+    let (state, carry) = my_turn(shared, block)?;
     if !carry.is_empty() || state != block.guess {
         whole = [&carry[..], buffer].concat();
         bytes = &whole;
-        batch = Batch::default();
+        batch = Batch::with_room(room);
         (after, read) = state.parse(bytes, block.end, &mut batch);
     }
+    let records = batch.raws.len();
     let base = block.base - carry.len() as u64;
     let parsed = Parsed { base, len: bytes.len(), after, rest: &bytes[read..] };
     commit(shared, block, parsed, &mut batch, tally);
@@ -312,7 +317,7 @@ fn one<S: EntrySink>(
             sink.entry(entry);
         });
     }
-    true
+    Some(records)
 }
 
 fn file_id(file: usize) -> FileId {
