@@ -39,7 +39,6 @@ pub(crate) fn entry<R>(
     ctx: &Context<'_>,
     give: impl FnOnce(&Entry<'_>, Notes) -> R,
 ) -> R {
-    let (service, revision) = (text(raw.service), text(raw.revision));
     let (instance, insert_id) = (text(raw.instance), text(raw.insert_id));
     let http = http(raw.http);
     let (message, payload, audit) = body(raw, http.is_some());
@@ -63,8 +62,8 @@ pub(crate) fn entry<R>(
         clock,
         resolution_ms: stamp.map_or(1000, |stamp| stamp.resolution_ms),
         severity,
-        service: if service.is_empty() { ctx.service } else { &service },
-        revision: &revision,
+        service: if raw.service.is_empty() { ctx.service } else { &raw.service },
+        revision: &raw.revision,
         instance: &instance,
         insert_id: &insert_id,
         log,

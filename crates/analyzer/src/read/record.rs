@@ -1,8 +1,10 @@
 //! One JSON object of an export, found but not yet read: slices of its members.
 
+use std::borrow::Cow;
+
 use super::fields::{FIELDS, Field, JSON_FIELDS, JsonField};
 use super::resource::Resources;
-use super::scan::{Bad, skip_value, skip_ws, string_end};
+use super::scan::{self, Bad, skip_value, skip_ws, string_end};
 use crate::entry::Origin;
 use crate::severity::Severity;
 
@@ -16,7 +18,7 @@ pub(crate) struct Hint {
 }
 
 /// A record's members that matter, as slices of the block: strings without their quotes and still
-/// escaped, objects with their braces. Empty means absent.
+/// escaped, objects with their braces. Empty means absent. What many records share is read already.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Raw<'a> {
     /// Its first byte, counted from the beginning of the block.
@@ -34,8 +36,8 @@ pub(crate) struct Raw<'a> {
     /// How good `time` is: an entry's own time beats the time of its reception.
     pub(crate) time_rank: u8,
     pub(crate) severity: &'a [u8],
-    pub(crate) service: &'a [u8],
-    pub(crate) revision: &'a [u8],
+    pub(crate) service: Cow<'a, str>,
+    pub(crate) revision: Cow<'a, str>,
     pub(crate) instance: &'a [u8],
     pub(crate) insert_id: &'a [u8],
     pub(crate) log: &'a [u8],
@@ -180,6 +182,20 @@ pub(crate) fn take_string<'a>(
     skip_value(bytes, at)
 }
 
+/// The same for a string that is read at once.
+pub(crate) fn take_text<'a>(
+    bytes: &'a [u8],
+    at: usize,
+    into: &mut Cow<'a, str>,
+) -> Result<usize, Bad> {
+    let mut inside: &[u8] = &[];
+    let end = take_string(bytes, at, &mut inside)?;
+    if !inside.is_empty() {
+        *into = scan::text(inside);
+    }
+    Ok(end)
+}
+
 /// The same for a string or a number.
 fn take_scalar<'a>(bytes: &'a [u8], at: usize, into: &mut &'a [u8]) -> Result<usize, Bad> {
     let end = take_string(bytes, at, into)?;
@@ -273,8 +289,8 @@ fn member<'a>(
         Field::Stack => take_string(bytes, at, &mut raw.json.failure.stack),
         Field::Resource => resources.take(bytes, at, raw),
         Field::Labels => labels(bytes, at, raw),
-        Field::Service if raw.service.is_empty() => take_string(bytes, at, &mut raw.service),
-        Field::Revision if raw.revision.is_empty() => take_string(bytes, at, &mut raw.revision),
+        Field::Service if raw.service.is_empty() => take_text(bytes, at, &mut raw.service),
+        Field::Revision if raw.revision.is_empty() => take_text(bytes, at, &mut raw.revision),
         Field::Instance if raw.instance.is_empty() => take_string(bytes, at, &mut raw.instance),
         Field::Level | Field::Service | Field::Revision | Field::Instance => skip_value(bytes, at),
         Field::Count => take_scalar(bytes, at, &mut raw.count),

@@ -1,17 +1,19 @@
 //! What an entry came from: its `resource`.
 
-use super::record::{Raw, take_string, walk};
+use std::borrow::Cow;
+
+use super::record::{Raw, take_string, take_text, walk};
 use super::scan::{Bad, skip_value};
 
 /// What a `resource` says.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Resource<'a> {
     /// All of it.
     whole: &'a [u8],
-    service: &'a [u8],
+    service: Cow<'a, str>,
     /// What stands for a service where there is none.
-    other: &'a [u8],
-    revision: &'a [u8],
+    other: Cow<'a, str>,
+    revision: Cow<'a, str>,
     pod: &'a [u8],
 }
 
@@ -33,25 +35,26 @@ impl<'a> Resources<'a> {
         if bytes.get(at) != Some(&b'{') {
             return skip_value(bytes, at);
         }
-        let met = |met: &&Resource<'a>| !met.whole.is_empty() && bytes[at..].starts_with(met.whole);
-        let found = match self.met.iter().find(met) {
-            Some(found) => *found,
+        let met = |met: &Resource<'a>| !met.whole.is_empty() && bytes[at..].starts_with(met.whole);
+        let found = match self.met.iter().position(met) {
+            Some(index) => &self.met[index],
             None => {
                 let new = resource(bytes, at)?;
-                self.met[self.oldest] = new;
-                self.oldest = (self.oldest + 1) % self.met.len();
-                new
+                let index = self.oldest;
+                self.oldest = (index + 1) % self.met.len();
+                self.met[index] = new;
+                &self.met[index]
             }
         };
-        let set = |into: &mut &'a [u8], found: &'a [u8]| {
+        let set = |into: &mut Cow<'a, str>, found: &Cow<'a, str>| {
             if !found.is_empty() {
-                *into = found;
+                into.clone_from(found);
             }
         };
-        set(&mut raw.service, found.service);
-        set(&mut raw.revision, found.revision);
+        set(&mut raw.service, &found.service);
+        set(&mut raw.revision, &found.revision);
         if raw.service.is_empty() {
-            raw.service = found.other;
+            set(&mut raw.service, &found.other);
         }
         if raw.instance.is_empty() {
             raw.instance = found.pod;
@@ -64,10 +67,10 @@ fn resource(bytes: &[u8], at: usize) -> Result<Resource<'_>, Bad> {
     let mut out = Resource::default();
     let end = walk(bytes, at, |key, at| match key {
         b"labels" if bytes.get(at) == Some(&b'{') => walk(bytes, at, |key, at| match key {
-            b"service_name" => take_string(bytes, at, &mut out.service),
-            b"revision_name" => take_string(bytes, at, &mut out.revision),
+            b"service_name" => take_text(bytes, at, &mut out.service),
+            b"revision_name" => take_text(bytes, at, &mut out.revision),
             b"database_id" | b"job_name" | b"connector_name" | b"container_name" | b"module_id" => {
-                take_string(bytes, at, &mut out.other)
+                take_text(bytes, at, &mut out.other)
             }
             b"pod_name" => take_string(bytes, at, &mut out.pod),
             _ => skip_value(bytes, at),

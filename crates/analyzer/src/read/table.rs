@@ -3,6 +3,7 @@
 
 use super::batch::{Batch, End};
 use super::record::Raw;
+use super::scan::text;
 use super::time;
 
 /// The columns of a table: what each holds and where it begins, in bytes.
@@ -114,8 +115,8 @@ impl Columns {
                 Column::Severity => raw.severity = cell,
                 Column::Log => raw.log = cell,
                 Column::InsertId => raw.insert_id = cell,
-                Column::Service => raw.service = cell,
-                Column::Revision => raw.revision = cell,
+                Column::Service => raw.service = text(cell),
+                Column::Revision => raw.revision = text(cell),
                 Column::Instance => raw.instance = cell,
                 // Of TEXT_PAYLOAD and MESSAGE one is empty in each row.
                 Column::Text if !cell.is_empty() => {

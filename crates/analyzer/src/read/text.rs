@@ -2,7 +2,7 @@
 
 use super::batch::{Batch, End, State, Why};
 use super::record::{self, Hint, Raw};
-use super::scan::skip_ws;
+use super::scan::{skip_ws, text};
 use super::{MAX_ENTRY, time};
 use crate::severity::Severity;
 
@@ -198,7 +198,7 @@ fn text_line<'a>(
                 raw.time = parts.time;
             }
             if raw.service.is_empty() {
-                raw.service = parts.service;
+                raw.service = text(parts.service);
             }
         }
         return;
@@ -301,7 +301,7 @@ fn close<'a>(group: &mut Option<Group<'a>>, bytes: &'a [u8], batch: &mut Batch<'
         plain: true,
         time: group.head.time,
         time_rank: 1,
-        service: group.head.service,
+        service: text(group.head.service),
         log: group.head.stream,
         text: &bytes[start..group.end],
         text_rank: 9,
