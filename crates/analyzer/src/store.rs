@@ -17,7 +17,7 @@ use hashbrown::{Equivalent, HashMap};
 use jiff::Timestamp;
 use shakedown_core::attempt::{Held, Tally, Traffic};
 use shakedown_core::redact::quotable;
-use shakedown_core::startup::{Sign, Timeline};
+use shakedown_core::startup::{Role, Sign, Timeline};
 
 use crate::entry::{Entry, EntrySink, FileId, LogName, Origin, PayloadKind, Severity};
 use crate::read::audit::Audit;
@@ -43,6 +43,8 @@ pub type SourceName<'n> = dyn Fn(FileId) -> String + 'n;
 #[derive(Debug, Default)]
 struct Instance {
     signs: Vec<SignKey>,
+    /// Those of a summary's rows.
+    summed: Vec<SignKey>,
     times: Times,
     lines: BTreeMap<usize, Bounded<Line>>,
 }
@@ -202,6 +204,14 @@ fn service_of_call(entry: &Entry<'_>) -> String {
     String::new()
 }
 
+/// The signs of a summary that a start-up failed. How long a phase took cannot be told from rows
+/// of different moments, nor, where one says that a start-up completed, which was the last.
+fn failures_of(summed: Vec<SignKey>, came_up: bool) -> impl Iterator<Item = SignKey> {
+    use Role::{ClaimedTimeout, ContainerExit, Failed, ImportDeath, PhaseFailed, WorkerExit};
+    let failure = [ClaimedTimeout, PhaseFailed, Failed, ImportDeath, WorkerExit, ContainerExit];
+    summed.into_iter().filter(move |SignKey(sign, _)| !came_up && failure.contains(&sign.role))
+}
+
 impl Service {
     fn take(&mut self, entry: &Entry<'_>, search: &Search) {
         let repeat = entry.repeat.max(1);
@@ -230,8 +240,8 @@ impl Service {
             self.classified_errors += repeat;
         }
         if entry.origin == Origin::Summary {
-            // A summary's words have no moment: they are counted and kept, and no start-up is read
-            // out of them.
+            // A summary's words have no moment: they are counted and kept, and what is read out of
+            // them is no more than that a start-up failed, see `failures_of`.
             self.summed += repeat;
             for hit in &found.signals {
                 self.tallies.entry(hit.signal).or_default().add(repeat, entry.time, entry.time);
@@ -272,19 +282,25 @@ impl Service {
             None => self.instances.entry((&place).into()).or_default(),
         };
         // The silence before a failure is the application's: requests are the platform's lines.
-        let spoke = entry.http.is_none() && entry.audit.is_none() && entry.log != LogName::System;
+        let spoke = entry.http.is_none()
+            && entry.audit.is_none()
+            && entry.log != LogName::System
+            && entry.origin == Origin::Log;
         if let Some(time) = entry.time.filter(|_| spoke) {
             instance.times.push(time.as_microsecond());
         }
-        if entry.origin == Origin::Log {
-            for mark in &found.marks {
-                let line = line_of(entry, mark.line);
-                let sign = Sign::of(mark, entry.time, line.order, line.text.clone());
-                instance.signs.push(SignKey(sign, line));
-            }
-            if instance.signs.len() >= SIGNS * 8 {
-                shrink_signs(&mut instance.signs);
-            }
+        let signs = match entry.origin {
+            Origin::Log => &mut instance.signs,
+            Origin::Summary => &mut instance.summed,
+            Origin::TestResult => &mut Vec::new(),
+        };
+        for mark in &found.marks {
+            let line = line_of(entry, mark.line);
+            let sign = Sign::of(mark, entry.time, line.order, line.text.clone());
+            signs.push(SignKey(sign, line));
+        }
+        if signs.len() >= SIGNS * 8 {
+            shrink_signs(signs);
         }
         for hit in &found.signals {
             let mut line = line_of(entry, &hit.line);
@@ -332,6 +348,10 @@ impl Service {
             if ours.signs.len() >= SIGNS * 8 {
                 shrink_signs(&mut ours.signs);
             }
+            ours.summed.extend(theirs.summed);
+            if ours.summed.len() >= SIGNS * 8 {
+                shrink_signs(&mut ours.summed);
+            }
             ours.times.merge(theirs.times);
             for (signal, lines) in theirs.lines {
                 ours.lines.entry(signal).or_insert_with(|| Bounded::new(KEEP)).merge(lines);
@@ -348,9 +368,13 @@ impl Service {
         let mut approximated = self.folded;
         let mut lines = Vec::new();
         let mut timelines = Vec::new();
+        let came_up = self.instances.values().any(|instance| {
+            instance.summed.iter().any(|SignKey(sign, _)| sign.role == Role::Completed)
+        });
         let mut instances: Vec<_> = std::mem::take(&mut self.instances).into_iter().collect();
         instances.sort_by(|a, b| a.0.cmp(&b.0));
         for ((revision, name), mut instance) in instances {
+            instance.signs.extend(failures_of(instance.summed, came_up));
             shrink_signs(&mut instance.signs);
             for (signal, kept) in std::mem::take(&mut instance.lines) {
                 approximated |= kept.dropped;
