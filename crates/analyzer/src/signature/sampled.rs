@@ -99,7 +99,6 @@ impl MetricTest {
 
 /// Samples in a row that meet the test. Between two samples nobody looked, so its ends are known
 /// within the gaps around it.
-#[derive(Default)]
 struct Episode {
     /// Its first sample.
     began: Timestamp,
