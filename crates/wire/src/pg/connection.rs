@@ -64,7 +64,7 @@ pub struct PgConnection {
     lease: Lease,
     statement_timeout: Duration,
     bounds: Bounds,
-    /// A setting to send along with the first statement.
+    /// A setting to send along with the first statement that takes its time.
     prelude: Option<&'static str>,
 }
 
@@ -241,7 +241,7 @@ impl PgConnection {
         mut each: impl FnMut(Row),
     ) -> Result<(), Fault> {
         assert_eq!(params.len(), statement.types().len(), "as many parameters as {statement} has");
-        let prelude = self.prelude.take();
+        let prelude = if statement.is_instant() { None } else { self.prelude.take() };
         let limit = self.statement_timeout + PATIENCE;
         let Self { client, driver, meter, bounds, .. } = self;
         {

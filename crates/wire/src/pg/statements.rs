@@ -17,11 +17,22 @@ use tokio_postgres::types::Type;
 pub struct Statement {
     sql: &'static str,
     types: &'static [Type],
+    instant: bool,
 }
 
 impl Statement {
     const fn new(sql: &'static str, types: &'static [Type]) -> Self {
-        Self { sql, types }
+        Self { sql, types, instant: false }
+    }
+
+    /// One that reads nothing and waits for nothing: no backend is busy with it when its client goes
+    /// away.
+    const fn instant(sql: &'static str) -> Self {
+        Self { sql, types: &[], instant: true }
+    }
+
+    pub(crate) const fn is_instant(&self) -> bool {
+        self.instant
     }
 
     /// Its text, with `$1`.. for parameters.
@@ -42,10 +53,10 @@ impl fmt::Display for Statement {
 }
 
 /// A constant, one row `int4`. Reads nothing.
-pub const PING: Statement = Statement::new("select 1", &[]);
+pub const PING: Statement = Statement::instant("select 1");
 
 /// The session's own process id: `pid` (`int4`). Reads nothing.
-pub const BACKEND_PID: Statement = Statement::new("select pg_backend_pid() as pid", &[]);
+pub const BACKEND_PID: Statement = Statement::instant("select pg_backend_pid() as pid");
 
 /// Who and where we are: `database`, `role`, `version` (`int4`, as `server_version_num`),
 /// `in_recovery` (`bool`), `address` (NULL on a Unix socket). Session information only.

@@ -41,8 +41,9 @@ impl fmt::Display for Endpoint {
 ///
 /// The server's part of the limits are settings of the session: `statement_timeout`; `lock_timeout`
 /// of 5 s and `idle_in_transaction_session_timeout` of 30 s, or the statement timeout when that is
-/// less; from version 14 on `client_connection_check_interval` of 2 s, so that a backend ends soon
-/// after a client that went away. (Values of ours: far above what a diagnostic statement takes, far
+/// less; from version 14 on, with the first statement that takes its time,
+/// `client_connection_check_interval` of 2 s, so that a backend ends soon after a client that went
+/// away. (Values of ours: far above what a diagnostic statement takes, far
 /// below what would bother the application.)
 #[derive(Clone, Debug)]
 pub struct PgTarget {
