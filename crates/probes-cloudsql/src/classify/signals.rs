@@ -58,6 +58,7 @@ const SIGNALS: &[LogSignal] = &[
     cannot("cloudsql.libpq-timeout", &["failed: timeout expired"], 0.85).with(&["connection to server"]),
     cannot("cloudsql.libpq-refused", &["failed: Connection refused", "failed: Connection timed out", "failed: Operation timed out", "failed: Connection reset by peer", "failed: No route to host", "failed: Network is unreachable", "failed: Network unreachable", "failed: Host is unreachable"], 0.85).with(&["connection to server"]),
     cannot("cloudsql.libpq-old-refused", &["could not connect to server: Connection", "could not connect to server: No route", "could not connect to server: Network is", "could not connect to server: Operation timed"], 0.85),
+    cannot("cloudsql.libpq-broken", &["SSL SYSCALL error: ", "could not receive data from server: ", "could not send data to server: ", "could not send SSL negotiation packet: ", "could not send startup packet: "], 0.75),
     cannot("cloudsql.psycopg-timeout", &["connection timeout expired"], 0.8),
     cannot("cloudsql.psycopg-lost", &["the connection is lost", "consuming input failed:"], 0.7),
     // asyncpg
@@ -84,6 +85,8 @@ const SIGNALS: &[LogSignal] = &[
     cannot("cloudsql.node-terminated", &["Connection terminated unexpectedly", "Connection terminated due to connection timeout"], 0.75),
     cannot("cloudsql.prisma", &["Can't reach database server at"], 0.85),
     cannot("cloudsql.go-dial", &["i/o timeout", "connect: connection refused", "connect: connection timed out", "connect: no route to host", "connect: network is unreachable"], 0.85).capture(r"dial tcp (?P<target>[^\s]+:(?:5432|3307))"),
+    cannot("cloudsql.go-broken", &["read: connection reset by peer", "write: connection reset by peer", "write: broken pipe", "read: connection timed out"], 0.75).capture(r"(?:read|write) tcp \S+->(?P<target>\S+:(?:5432|3307))"),
+    cannot("cloudsql.go-bad", &["driver: bad connection"], 0.65),
     cannot("cloudsql.jdbc", &["The connection attempt failed.", "org.postgresql.util.PSQLException: Connection to"], 0.8),
     // Cloud Run's own connection, Auth Proxy, Go connector
     cannot("cloudsql.cloud-run", &["Cloud SQL connection failed. Please see https://cloud.google.com/sql/docs/"], 0.85).unless(&["googleapi: Error 403", "googleapi: Error 404", "NOT_AUTHORIZED", "ensure that the account has access"]).any_level(),
@@ -110,6 +113,7 @@ const SIGNALS: &[LogSignal] = &[
     slot("cloudsql.reserved-slots", &["remaining connection slots are reserved"], 0.9),
     slot("cloudsql.role-limit", &["too many connections for role", "too many connections for database"], 0.85),
     slot("cloudsql.too-many-error", &["TooManyConnectionsError", "SQLSTATE 53300", "SQLSTATE: 53300", "(SQLSTATE 53300)"], 0.85),
+    slot("cloudsql.pooler-limit", &["MaxClientsInSessionMode", "no more connections allowed (max_client_conn)", "max clients reached - in Session mode"], 0.85),
     slot("cloudsql.proxy-limit", &["exceeded, refusing new connection", "max connections reached (open ="], 0.75).any_level(),
 
     // --- the application's pool --------------------------------------------------------------
