@@ -66,6 +66,7 @@ enum Use {
     Signal(usize),
     Marker(usize),
     Access,
+    Printed,
 }
 
 /// The compiled search.
@@ -76,6 +77,8 @@ pub struct Search {
     signals: Vec<(&'static LogSignal, Option<LazyRegex>)>,
     markers: Markers,
     access: Regex,
+    /// A request as `gcloud run services logs read` prints it: `GET 200 https://HOST/PATH`.
+    printed: Regex,
 }
 
 /// A signal found in an entry.
@@ -155,14 +158,25 @@ impl Search {
         for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] {
             for hundreds in ['1', '2', '3', '4', '5'] {
                 literals.push(format!("{method} {hundreds}"));
-                uses.push(Use::Access);
+                uses.push(Use::Printed);
             }
         }
         let access = Regex::new(
-            r#""(?:[A-Z]{3,7} (?P<path>[^\s?"]*)\S* HTTP/[0-9.]+" (?P<status>[1-5][0-9]{2})|WebSocket (?P<ws>[^\s?"]*)[^\s"]*" (?P<wstatus>[1-5][0-9]{2}|\[accepted\]))|^(?:[\d:.TZ +-]+ )?[A-Z]{3,7} (?P<gstatus>[1-5][0-9]{2}) https?://[^\s/]+(?P<gpath>/?[^\s?]*)\S*\s*$"#,
+            r#""(?:[A-Z]{3,7} (?P<path>[^\s?"]*)\S* HTTP/[0-9.]+" (?P<status>[1-5][0-9]{2})|WebSocket (?P<ws>[^\s?"]*)[^\s"]*" (?P<wstatus>[1-5][0-9]{2}|\[accepted\]))"#,
         )
         .expect("a constant pattern");
-        Ok(Self { literals: Literals::new(literals), uses, signals: compiled, markers, access })
+        let printed = Regex::new(
+            r"^(?:[\d:.TZ +-]+ )?[A-Z]{3,7} (?P<status>[1-5][0-9]{2}) https?://[^\s/]+(?P<path>/?[^\s?]*)\S*\s*$",
+        )
+        .expect("a constant pattern");
+        Ok(Self {
+            literals: Literals::new(literals),
+            uses,
+            signals: compiled,
+            markers,
+            access,
+            printed,
+        })
     }
 
     /// A signal by its index.
@@ -177,9 +191,10 @@ impl Search {
             return findings;
         }
         let mut seen: Vec<(usize, usize)> = Vec::new();
-        let mut access = false;
+        let (mut access, mut printed) = (false, false);
         self.literals.find(message, &mut |literal, at| match self.uses[literal] {
             Use::Access => access = true,
+            Use::Printed => printed = true,
             Use::Signal(_) | Use::Marker(_) => {
                 if !seen.iter().any(|(before, _)| *before == literal) {
                     seen.push((literal, at));
@@ -188,6 +203,8 @@ impl Search {
         });
         if access {
             findings.access = self.access_line(message);
+        } else if printed {
+            findings.access = self.printed.captures(message).and_then(|groups| answer(&groups));
         }
         if seen.is_empty() || TEST_TALK.iter().any(|talk| message.contains(talk)) {
             return findings;
@@ -203,7 +220,7 @@ impl Search {
                         self.keep_best(&mut findings.signals, found);
                     }
                 }
-                Use::Access => {}
+                Use::Access | Use::Printed => {}
             }
         }
         findings
@@ -275,16 +292,19 @@ impl Search {
             let status = groups.name("wstatus")?.as_str().parse().unwrap_or(101);
             return Some(AccessLine { path: path.as_str(), websocket: true, status });
         }
-        // As `gcloud run services logs read` prints a request: `GET 200 https://HOST/PATH`.
-        let group = |own, printed| Some(groups.name(own).or(groups.name(printed))?.as_str());
-        let status = group("status", "gstatus")?.parse().ok()?;
-        Some(AccessLine { path: group("path", "gpath")?, websocket: false, status })
+        answer(&groups)
     }
 
     /// The literals that are searched, for documentation and tests.
     pub fn literals(&self) -> impl Iterator<Item = &str> {
         self.literals.all().iter().map(String::as_str)
     }
+}
+
+/// The answer to a plain request, of a pattern with its `status` and `path`.
+fn answer<'a>(groups: &regex::Captures<'a>) -> Option<AccessLine<'a>> {
+    let status = groups.name("status")?.as_str().parse().ok()?;
+    Some(AccessLine { path: groups.name("path")?.as_str(), websocket: false, status })
 }
 
 /// Whether the words of a message, without its traceback, say that the application goes on.
