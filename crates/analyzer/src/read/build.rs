@@ -142,11 +142,14 @@ fn json<'a>(json: &Json<'a>) -> Cow<'a, str> {
 }
 
 /// A message with what its logger says of the exception beside it.
-#[inline]
-fn with_failure<'a>(mut message: Cow<'a, str>, failure: &Failure<'_>) -> Cow<'a, str> {
-    if failure.is_empty() {
-        return message;
-    }
+#[inline(always)]
+fn with_failure<'a>(message: Cow<'a, str>, failure: &Failure<'_>) -> Cow<'a, str> {
+    if failure.is_empty() { message } else { joined(message, failure) }
+}
+
+/// The two in one text. Few records have an exception.
+#[cold]
+fn joined<'a>(mut message: Cow<'a, str>, failure: &Failure<'_>) -> Cow<'a, str> {
     let mut add = |part: Cow<'_, str>| {
         if !part.is_empty() && !message.contains(&*part) {
             let message = message.to_mut();
