@@ -204,11 +204,12 @@ fn service_of_call(entry: &Entry<'_>) -> String {
     String::new()
 }
 
-/// The signs of a summary that a start-up failed. How long a phase took cannot be told from rows
-/// of different moments, nor, where one says that a start-up completed, which was the last.
+/// The signs of a summary that a start-up failed. How long anything took, and which exit was its,
+/// cannot be told from rows of different moments; nor, where one says that a start-up completed,
+/// which was the last.
 fn failures_of(summed: Vec<SignKey>, came_up: bool) -> impl Iterator<Item = SignKey> {
-    use Role::{ClaimedTimeout, ContainerExit, Failed, ImportDeath, PhaseFailed, WorkerExit};
-    let failure = [ClaimedTimeout, PhaseFailed, Failed, ImportDeath, WorkerExit, ContainerExit];
+    use Role::{ClaimedTimeout, Failed, ImportDeath, PhaseFailed};
+    let failure = [ClaimedTimeout, PhaseFailed, Failed, ImportDeath];
     summed.into_iter().filter(move |SignKey(sign, _)| !came_up && failure.contains(&sign.role))
 }
 
