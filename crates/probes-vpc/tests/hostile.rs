@@ -1,13 +1,11 @@
 //! The probes against peers that misbehave: each ends inside its limit, with the rung and the fault.
 
-mod common;
-
 use std::path::Path;
 use std::sync::Arc;
 
-use common::{Ran, environment, run_in};
-use shakedown_core::{Probe, ProbeCtx, ProbeError, ProbeSpec, Verdict};
+use shakedown_core::{Environment, Probe, ProbeCtx, ProbeError, ProbeSpec, Verdict};
 use shakedown_probes_vpc::probes::{ConnectorCapacity, DirectConnectivity, ServiceEndpoints};
+use shakedown_testkit::probe::{self, Ran, linked_environment as environment};
 use shakedown_testkit::{Act, Authority, Identity, Peer, Script};
 
 const BASE: &str = "[environment]\ntier = \"lab\"\nvantage = \"cloud-run\"\n\
@@ -15,7 +13,11 @@ const BASE: &str = "[environment]\ntier = \"lab\"\nvantage = \"cloud-run\"\n\
                     request_rate = \"1000/s\"\n[vpc]\nname = \"c\"\n";
 
 async fn run(id: &str, text: &str) -> Ran {
-    run_in(&Arc::new(environment(&[BASE, text])), id).await.unwrap()
+    run_in(&Arc::new(environment(&[BASE, text])), id).await
+}
+
+async fn run_in(environment: &Arc<Environment>, id: &str) -> Ran {
+    probe::run(id, environment, |context| context).await.unwrap()
 }
 
 struct Trusted {
@@ -222,12 +224,12 @@ async fn a_path_past_the_connector_is_not_measured_as_the_connectors() {
     let laptop = "[environment]\nvantage = \"laptop\"\n";
     let environment = Arc::new(environment(&[BASE, &text, laptop]));
     for id in ["vpc.connector-capacity", "vpc.scaling-delay"] {
-        let ran = run_in(&environment, id).await.unwrap();
+        let ran = run_in(&environment, id).await;
         let reason = ran.skipped().unwrap_or_default();
         assert!(reason.starts_with("unavailable: no path from here crosses"), "{id}: {reason}");
     }
     assert_eq!(peer.connections(), 0);
-    let ran = run_in(&environment, "vpc.direct-connectivity").await.unwrap();
+    let ran = run_in(&environment, "vpc.direct-connectivity").await;
     assert_eq!(ran.faults(), ["startup:timeout"]);
     assert!(ran.said("a failure is never the connector's"), "{:?}", ran.outcome);
 }
@@ -243,7 +245,7 @@ async fn without_a_target_there_is_no_question() {
         "vpc.service-endpoints",
         "vpc.throughput",
     ] {
-        let ran = run_in(&environment, id).await.unwrap();
+        let ran = run_in(&environment, id).await;
         let reason = ran.skipped().unwrap_or_default();
         assert!(reason.starts_with("not configured: set "), "{id}: {reason}");
     }

@@ -2,11 +2,10 @@
 
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use shakedown_lab::ServerPrograms;
 use tempfile::TempDir;
 
 use crate::certificates::{Authority, Identity};
@@ -32,10 +31,7 @@ pub(super) struct Process {
 
 impl Process {
     pub(super) fn start(max_connections: u32, superuser: &str, password: &str) -> Self {
-        #[expect(clippy::disallowed_methods, reason = "tests find the server as a shell would")]
-        let path = std::env::var("PATH").unwrap_or_default();
-        let programs = ServerPrograms::find(None, Some(path.as_ref()))
-            .unwrap_or_else(|error| panic!("{error}"));
+        let programs = programs();
         let user = run_as();
         // Short: the socket's path must stay below 108 bytes wherever temporary files are.
         let folder = tempfile::Builder::new().prefix("sdk-pg-").tempdir_in("/tmp");
@@ -84,6 +80,23 @@ impl Drop for Process {
     }
 }
 
+/// The folder of `initdb` and `postgres`: where `pg_config` says, else of the highest version where
+/// Debian and PostgreSQL's own packages put them, else on PATH.
+fn programs() -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let told = Command::new("pg_config").arg("--bindir").stderr(Stdio::null()).output();
+    let told = told.ok().and_then(|output| String::from_utf8(output.stdout).ok());
+    let installed = (9..100).rev().flat_map(|version| {
+        ["/usr/lib/postgresql/", "/usr/pgsql-"].map(|to| format!("{to}{version}/bin").into())
+    });
+    let folders = told.into_iter().map(|text| PathBuf::from(text.trim_end()));
+    let mut folders = folders.chain(installed).chain(std::env::split_paths(&path));
+    let both = |folder: &PathBuf| {
+        ["initdb", "postgres"].iter().all(|program| folder.join(program).is_file())
+    };
+    folders.find(both).expect("a PostgreSQL server is installed (apt-get install postgresql)")
+}
+
 fn stop(keeper: &mut Child) {
     drop(keeper.stdin.take());
     let _ = keeper.wait();
@@ -106,14 +119,8 @@ fn write(folder: &Path, name: &str, text: &str) {
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).expect("our file");
 }
 
-fn initdb(
-    programs: &ServerPrograms,
-    folder: &Path,
-    data: &Path,
-    superuser: &str,
-    user: Option<(u32, u32)>,
-) {
-    let mut command = Command::new(programs.initdb());
+fn initdb(programs: &Path, folder: &Path, data: &Path, superuser: &str, user: Option<(u32, u32)>) {
+    let mut command = Command::new(programs.join("initdb"));
     command.arg("--pgdata").arg(data).arg("--pwfile").arg(folder.join("password")).args([
         "--username",
         superuser,
@@ -127,14 +134,17 @@ fn initdb(
 }
 
 fn server(
-    programs: &ServerPrograms,
+    programs: &Path,
     folder: &Path,
     data: &Path,
     port: u16,
     max_connections: u32,
 ) -> Vec<String> {
-    let mut command =
-        vec![programs.postgres().display().to_string(), "-D".into(), data.display().to_string()];
+    let mut command = vec![
+        programs.join("postgres").display().to_string(),
+        "-D".into(),
+        data.display().to_string(),
+    ];
     let file = |name: &str| folder.join(name).display().to_string();
     for (key, value) in [
         ("port", port.to_string()),

@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 use shakedown_core::budget::Draw;
-use shakedown_core::environment::{Layer, Source, load};
 use shakedown_core::{
-    Budget, Credentials, Environment, Monitor, Outcome, ProbeCtx, ProbeSpec, Registry, SafetyCheck,
+    Budget, Credentials, Environment, Monitor, Outcome, ProbeCtx, ProbeSpec, SafetyCheck,
 };
 use shakedown_lab::{Lab, LabOptions, Scenario, ServerPrograms, TimeScale};
+use shakedown_testkit::probe::linked_environment;
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
 
+/// How much faster than real time every lab here is: the strategy's 30 s become 3 s.
+const TIME_SCALE: u32 = 10;
 /// Nothing takes that long: what is waited for this long will not come.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -30,49 +32,57 @@ const STATED: &str = r#"
     max_connections = 50
     reserved_connections = 3
     application_instances = 1
+    [vpc]
+    name = "lab-vpc-connector"
 "#;
 
 /// A running lab and the environment that leads to it.
 pub(crate) struct Staging {
     pub(crate) lab: Lab,
     pub(crate) environment: Arc<Environment>,
+    pub(crate) credentials: Credentials,
     pub(crate) budget: Budget,
-    credentials: Arc<Credentials>,
     _tmp: TempDir,
 }
 
+/// A scenario of the test's own, from its faults.
+pub(crate) fn scenario(faults: &str) -> Scenario {
+    toml::from_str(&format!("name = \"test\"\nsummary = \"a test's own\"\n{faults}")).unwrap()
+}
+
 impl Staging {
-    /// A lab with `scenario`, ten times as fast as real time.
+    /// A lab with `scenario`, and without the application, whose connections would be counted.
     pub(crate) async fn start(scenario: Scenario, change: impl FnOnce(&mut LabOptions)) -> Self {
-        let tmp = tempfile::Builder::new().prefix("c").rand_bytes(5).tempdir_in("/tmp").unwrap();
+        Self::with(scenario, "", change).await
+    }
+
+    /// As [`start`](Self::start), with `tables` beside those that the lab states of itself.
+    pub(crate) async fn with(
+        scenario: Scenario,
+        tables: &str,
+        change: impl FnOnce(&mut LabOptions),
+    ) -> Self {
+        let tmp = tempfile::Builder::new().prefix("p").rand_bytes(5).tempdir_in("/tmp").unwrap();
         std::fs::set_permissions(tmp.path(), PermissionsExt::from_mode(0o755)).unwrap();
-        let test = std::env::current_exe().unwrap();
-        let exe = test.parent().unwrap().parent().unwrap().join("examples/cloudsql-lab-supervise");
-        assert!(exe.exists(), "cargo build -p shakedown-probes-cloudsql --examples");
         let path = std::env::var_os("PATH");
+        let programs = ServerPrograms::find(None, path.as_deref()).unwrap();
         let mut options = LabOptions {
             tmp: tmp.path().into(),
             scenario,
-            time_scale: TimeScale::new(10).unwrap(),
-            ..LabOptions::new(exe, ServerPrograms::find(None, path.as_deref()).unwrap())
+            time_scale: TimeScale::new(TIME_SCALE).unwrap(),
+            ..LabOptions::new(env!("CARGO_BIN_EXE_shakedown").into(), programs)
         };
         change(&mut options);
         let lab = Lab::start(&options).await.unwrap();
-        let layer = |origin: &str, text: String| Layer { origin: origin.into(), text };
         let overlay = std::fs::read_to_string(lab.overlay()).unwrap();
-        let source = Source {
-            layers: vec![layer("stated", STATED.into()), layer("overlay", overlay)],
-            ..Source::default()
-        };
-        let owners = Registry::linked().unwrap().owners();
-        let environment = load(&source, &owners).unwrap().environment;
-        let file = environment.credentials["database"].file.clone().unwrap();
-        let secret = std::fs::read_to_string(file).unwrap();
+        let environment = linked_environment(&[STATED, &overlay, tables]);
         let mut credentials = Credentials::default();
-        credentials.insert("database", SecretString::from(secret.trim_end().to_owned()));
+        for (name, reference) in &environment.credentials {
+            let secret = std::fs::read_to_string(reference.file.as_ref().unwrap()).unwrap();
+            credentials.insert(name, SecretString::from(secret.trim_end().to_owned()));
+        }
         let budget = environment.safety.budget();
-        let (environment, credentials) = (Arc::new(environment), Arc::new(credentials));
-        Self { lab, environment, budget, credentials, _tmp: tmp }
+        Self { lab, environment: Arc::new(environment), credentials, budget, _tmp: tmp }
     }
 
     pub(crate) async fn healthy() -> Self {
@@ -87,7 +97,7 @@ impl Staging {
     pub(crate) async fn ctx(&self, draws: &[Draw]) -> ProbeCtx {
         let allotment = self.budget.reserve(draws).await.unwrap();
         ProbeCtx::builder(Arc::clone(&self.environment))
-            .credentials(Arc::clone(&self.credentials))
+            .credentials(self.credentials.clone())
             .budget(self.budget.clone())
             .allotment(allotment)
             .build()
@@ -148,7 +158,7 @@ impl Staging {
     /// A context as another tool has it: no runner, no allotment.
     pub(crate) fn embedded(&self) -> ProbeCtx {
         ProbeCtx::builder(Arc::clone(&self.environment))
-            .credentials(Arc::clone(&self.credentials))
+            .credentials(self.credentials.clone())
             .build()
     }
 

@@ -1,29 +1,30 @@
-//! The probes against labs whose truth is known: a real PostgreSQL behind the emulated connector.
+//! The network path, as the labs' connectors, proxies and services have it.
 
-mod common;
-
-use common::{Staging, attribute, staging};
+use shakedown_core::evidence::Fact;
 use shakedown_core::{Registry, Verdict};
-use shakedown_probes_vpc as _;
+use shakedown_lab::Scenario;
+use shakedown_testkit::probe::{self, Ran};
 
-/// Not a test: what the labs here run between themselves and their server.
-#[test]
-#[ignore = "started by the labs of this file, with their orders on standard input"]
-fn supervisor() {
-    common::supervise();
+use crate::staging::{Staging, scenario};
+
+/// Runs the probe `id` with its whole draw set aside.
+async fn ask(staging: &Staging, id: &str) -> Ran {
+    let credentials = staging.credentials.clone();
+    let equip =
+        |context: shakedown_core::context::ProbeCtxBuilder| context.credentials(credentials);
+    probe::run(id, &staging.environment, equip).await.unwrap()
 }
 
-/// Not a test: the application of the labs here.
-#[test]
-#[ignore = "started by the labs of this file, with its configuration in the environment"]
-fn backend() {
-    common::be_the_backend();
+/// The value of an attribute.
+fn attribute<'a>(fact: &'a Fact, key: &str) -> &'a str {
+    let found = fact.attributes.iter().find(|(name, _)| name == key);
+    found.map_or_else(|| panic!("no attribute {key} in {fact:?}"), |(_, value)| value)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_services_of_a_healthy_lab_pass() {
-    let staging = common::staging_with("healthy", true).await;
-    let ran = staging.run("vpc.service-endpoints").await;
+    let staging = Staging::start(Scenario::healthy(), |lab| lab.application = true).await;
+    let ran = ask(&staging, "vpc.service-endpoints").await;
     assert_eq!(ran.outcome.verdict, Verdict::Pass, "{:?}", ran.outcome);
     for name in ["backend", "auth", "frontend"] {
         assert!(ran.measured(&format!("{name}_ttfb")).is_some(), "{:?}", ran.outcome);
@@ -36,12 +37,12 @@ async fn the_services_of_a_healthy_lab_pass() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_healthy_lab_passes_or_is_not_exercised() {
-    let staging = staging("healthy").await;
+    let staging = Staging::named("healthy").await;
     let registry = Registry::linked().unwrap();
-    let ids = registry.probes().map(|probe| probe.meta.id);
+    let ids = registry.probes().map(|probe| probe.meta.id).filter(|id| id.starts_with("vpc."));
     // Without the application there are no services to look at.
     for id in ids.filter(|id| *id != "vpc.service-endpoints") {
-        let ran = staging.run(id).await;
+        let ran = ask(&staging, id).await;
         let path_first = ran.progress[0].contains("from vantage cloud-run");
         assert!(path_first, "{id}: {:?}", ran.progress);
         match id {
@@ -70,7 +71,7 @@ async fn a_healthy_lab_passes_or_is_not_exercised() {
     staging.stop().await;
 }
 
-fn direct(ran: &common::Ran, staging: &Staging) {
+fn direct(ran: &Ran, staging: &Staging) {
     let rungs: Vec<_> = ran.outcome.steps.iter().map(|step| step.rung.as_str()).collect();
     let socket = ["connect", "startup", "auth", "ready", "query", "close"];
     assert_eq!(rungs[..socket.len()], socket);
@@ -83,7 +84,7 @@ fn direct(ran: &common::Ran, staging: &Staging) {
     assert!(ran.measured("socket_total").is_some() && ran.measured("tcp_total").is_some());
 }
 
-fn capacity(ran: &common::Ran) {
+fn capacity(ran: &Ran) {
     let stages = ran.facts("vpc.connector-stage");
     let offered: Vec<_> = stages.iter().map(|stage| attribute(stage, "offered")).collect();
     assert_eq!(offered, ["1", "2", "3"]);
@@ -94,9 +95,9 @@ fn capacity(ran: &common::Ran) {
 }
 
 /// What `vpc.direct-connectivity` must find in a scenario: rung and fault on the socket, and on TCP.
-async fn direct_fails(scenario: &str, expected: [&str; 2]) -> (Staging, common::Ran) {
-    let staging = staging(scenario).await;
-    let ran = staging.run("vpc.direct-connectivity").await;
+async fn direct_fails(scenario: &str, expected: [&str; 2]) -> (Staging, Ran) {
+    let staging = Staging::named(scenario).await;
+    let ran = ask(&staging, "vpc.direct-connectivity").await;
     assert_eq!(ran.outcome.verdict, Verdict::Fail, "{scenario}: {:?}", ran.outcome);
     assert_eq!(ran.faults(), expected, "{scenario}: {:?}", ran.outcome);
     let ways: Vec<_> = ran.outcome.findings[..2].iter().map(|f| &f.summary[..3]).collect();
@@ -109,11 +110,11 @@ async fn a_refused_database_is_refused_over_tcp_and_closed_behind_the_proxy() {
     let expected = ["startup:closed", "connect:refused"];
     let (staging, ran) = direct_fails("cloudsql-refused", expected).await;
     assert!(ran.said("together: neither the proxy nor a direct connect"), "{:?}", ran.outcome);
-    let capacity = staging.run("vpc.connector-capacity").await;
+    let capacity = ask(&staging, "vpc.connector-capacity").await;
     assert_eq!(capacity.outcome.verdict, Verdict::Fail);
     assert_eq!(capacity.measured("connects"), Some(1.0), "the first loss ends the ramp");
     assert!(capacity.outcome.findings.iter().all(|finding| finding.suggests.is_none()));
-    let delay = staging.run("vpc.scaling-delay").await;
+    let delay = ask(&staging, "vpc.scaling-delay").await;
     let reason = delay.skipped().unwrap_or_default();
     assert!(reason.starts_with("unavailable: "), "{:?}", delay.outcome);
     staging.stop().await;
@@ -131,8 +132,8 @@ async fn a_database_that_closes_is_told_from_one_that_is_silent() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_proxy_that_closes_is_told_from_a_database_that_is_down() {
-    let staging = staging("proxy-accepts-then-eof").await;
-    let ran = staging.run("vpc.direct-connectivity").await;
+    let staging = Staging::named("proxy-accepts-then-eof").await;
+    let ran = ask(&staging, "vpc.direct-connectivity").await;
     assert_eq!(ran.outcome.verdict, Verdict::Fail);
     assert_eq!(ran.faults(), ["startup:closed"]);
     assert!(ran.said("so the proxy's own dial is the trouble"), "{:?}", ran.outcome);
@@ -146,7 +147,7 @@ async fn refusals_of_the_database_carry_their_sqlstate_and_are_not_the_paths_tro
     let (full, ran) = direct_fails("cloudsql-max-connections", expected).await;
     let cause = ran.outcome.findings[0].suggests.as_ref().map(|cause| cause.as_str());
     assert_eq!(cause, Some("cloud_sql_max_connections"));
-    let capacity = full.run("vpc.connector-capacity").await;
+    let capacity = ask(&full, "vpc.connector-capacity").await;
     assert_eq!(capacity.outcome.verdict, Verdict::Pass, "{:?}", capacity.outcome);
     full.stop().await;
     let expected = ["auth:sqlstate:28P01", "auth:sqlstate:28P01"];
@@ -161,15 +162,15 @@ async fn a_connector_that_drops_times_out_at_connect_and_is_not_on_the_way_in() 
     let expected = ["startup:closed", "connect:timeout"];
     let (staging, ran) = direct_fails("connector-drops", expected).await;
     assert!(ran.said("lies behind the proxy"), "{:?}", ran.outcome);
-    let capacity = staging.run("vpc.connector-capacity").await;
+    let capacity = ask(&staging, "vpc.connector-capacity").await;
     assert_eq!(capacity.outcome.verdict, Verdict::Fail);
     assert_eq!(capacity.faults(), ["connect:timeout"]);
     let suggests = capacity.outcome.findings.iter().filter_map(|finding| finding.suggests.as_ref());
     assert_eq!(suggests.count(), 0, "all lost tells no full connector from a dead way");
-    let services = staging.run("vpc.service-endpoints").await;
+    let services = ask(&staging, "vpc.service-endpoints").await;
     // The balancer answers for the backend that is not there; the other services are fine.
     assert_eq!(services.faults(), ["http:http:503", "http:http:503", "upgrade:http:503"]);
-    let delay = staging.run("vpc.scaling-delay").await;
+    let delay = ask(&staging, "vpc.scaling-delay").await;
     assert_eq!(delay.outcome.verdict, Verdict::Fail, "{:?}", delay.outcome);
     assert_eq!(attribute(delay.facts("vpc.latency-step")[0], "recovered"), "no");
     staging.stop().await;
@@ -177,7 +178,7 @@ async fn a_connector_that_drops_times_out_at_connect_and_is_not_on_the_way_in() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_saturated_connector_loses_connects_until_it_has_scaled_out() {
-    let staging = staging(
+    let faults = scenario(
         "[connector]
          instances_min = 1
          instances_max = 2
@@ -187,12 +188,12 @@ async fn a_saturated_connector_loses_connects_until_it_has_scaled_out() {
          [[fault]]
          kind = \"connector-neighbour\"
          connections = 5",
-    )
-    .await;
-    let capacity = staging.run("vpc.connector-capacity").await;
+    );
+    let staging = Staging::start(faults, |_| {}).await;
+    let capacity = ask(&staging, "vpc.connector-capacity").await;
     assert_eq!(capacity.outcome.verdict, Verdict::Fail, "{:?}", capacity.outcome);
     assert_eq!(capacity.faults(), ["connect:timeout"]);
-    let delay = staging.run("vpc.scaling-delay").await;
+    let delay = ask(&staging, "vpc.scaling-delay").await;
     assert_eq!(delay.outcome.verdict, Verdict::Degraded, "{:?}", delay.outcome);
     let step = delay.facts("vpc.latency-step")[0];
     assert_eq!(attribute(step, "recovered"), "yes");
