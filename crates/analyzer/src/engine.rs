@@ -257,7 +257,9 @@ enum State {
 fn state(case: &Case<'_>) -> State {
     let mut failed = case.probe_doubted();
     let mut down = case.probe_failed();
-    for request in [RequestKind::Health, RequestKind::Websocket, RequestKind::Other] {
+    let kinds =
+        [RequestKind::Health, RequestKind::Websocket, RequestKind::Preflight, RequestKind::Other];
+    for request in kinds {
         let bad: u64 = case
             .answers(request)
             .filter(|traffic| case.answer_failed(traffic))

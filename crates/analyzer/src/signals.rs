@@ -37,6 +37,20 @@ const TOLERANT: [&str; 20] = [
 
 /// Where a traceback begins: the frames below it quote code, whose words are no statement.
 const TRACEBACK: &str = "Traceback (most recent call last)";
+/// The line above the frames, whatever a logger put before it.
+const HEAD_OF_FRAMES: &str = "Traceback (most recent call last):";
+
+/// What only the platform writes: an application that has it in its own output quotes it.
+const PLATFORM: [&str; 8] = [
+    "Starting new instance. Reason:",
+    "Container called exit(",
+    "Container terminated on signal ",
+    "STARTUP TCP probe failed",
+    "STARTUP HTTP probe failed",
+    "STARTUP GRPC probe failed",
+    "Container failed to start.",
+    "Shutting down user disabled instance",
+];
 
 /// What a test runner prints: such text never supports a cause.
 const TEST_TALK: [&str; 5] =
@@ -65,6 +79,8 @@ pub enum PatternError {
 enum Use {
     Signal(usize),
     Marker(usize),
+    /// A marker that only the platform writes.
+    PlatformMarker(usize),
     Access,
     Printed,
 }
@@ -98,6 +114,8 @@ pub struct Found<'s, 'a> {
 /// An answer in an access line of the application's server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AccessLine<'a> {
+    /// `GET`, ..; empty for a WebSocket handshake.
+    pub method: &'a str,
     /// The path, without its query.
     pub path: &'a str,
     /// Whether it was a WebSocket handshake.
@@ -149,7 +167,8 @@ impl Search {
         }
         for (index, literal) in markers.literals().enumerate() {
             literals.push(literal.to_owned());
-            uses.push(Use::Marker(index));
+            let platform = PLATFORM.contains(&literal);
+            uses.push(if platform { Use::PlatformMarker(index) } else { Use::Marker(index) });
         }
         for literal in [" HTTP/1.1\" ", " HTTP/1.0\" ", " HTTP/2\" ", "\"WebSocket /"] {
             literals.push(literal.to_owned());
@@ -162,11 +181,11 @@ impl Search {
             }
         }
         let access = Regex::new(
-            r#""(?:[A-Z]{3,7} (?P<path>[^\s?"]*)\S* HTTP/[0-9.]+" (?P<status>[1-5][0-9]{2})|WebSocket (?P<ws>[^\s?"]*)[^\s"]*" (?P<wstatus>[1-5][0-9]{2}|\[accepted\]))"#,
+            r#""(?:(?P<method>[A-Z]{3,7}) (?P<path>[^\s?"]*)\S* HTTP/[0-9.]+" (?P<status>[1-5][0-9]{2})|WebSocket (?P<ws>[^\s?"]*)[^\s"]*" (?P<wstatus>[1-5][0-9]{2}|\[accepted\]))"#,
         )
         .expect("a constant pattern");
         let printed = Regex::new(
-            r"^(?:[\d:.TZ +-]+ )?[A-Z]{3,7} (?P<status>[1-5][0-9]{2}) https?://[^\s/]+(?P<path>/?[^\s?]*)\S*\s*$",
+            r"^(?:[\d:.TZ +-]+ )?(?P<method>[A-Z]{3,7}) (?P<status>[1-5][0-9]{2}) https?://[^\s/]+(?P<path>/?[^\s?]*)\S*\s*$",
         )
         .expect("a constant pattern");
         Ok(Self {
@@ -195,7 +214,7 @@ impl Search {
         self.literals.find(message, &mut |literal, at| match self.uses[literal] {
             Use::Access => access = true,
             Use::Printed => printed = true,
-            Use::Signal(_) | Use::Marker(_) => {
+            Use::Signal(_) | Use::Marker(_) | Use::PlatformMarker(_) => {
                 if !seen.iter().any(|(before, _)| *before == literal) {
                     seen.push((literal, at));
                 }
@@ -210,6 +229,7 @@ impl Search {
             return findings;
         }
         seen.sort_unstable();
+        let quoted = matches!(entry.log, LogName::Stdout | LogName::Stderr);
         let mut tolerated: Option<bool> = None;
         for (literal, start) in seen {
             match self.uses[literal] {
@@ -220,7 +240,10 @@ impl Search {
                         self.keep_best(&mut findings.signals, found);
                     }
                 }
-                Use::Access | Use::Printed => {}
+                Use::PlatformMarker(index) if !quoted => {
+                    findings.marks.extend(self.markers.read(index, message));
+                }
+                Use::PlatformMarker(_) | Use::Access | Use::Printed => {}
             }
         }
         findings
@@ -290,7 +313,7 @@ impl Search {
         let groups = self.access.captures(message)?;
         if let Some(path) = groups.name("ws") {
             let status = groups.name("wstatus")?.as_str().parse().unwrap_or(101);
-            return Some(AccessLine { path: path.as_str(), websocket: true, status });
+            return Some(AccessLine { method: "", path: path.as_str(), websocket: true, status });
         }
         answer(&groups)
     }
@@ -304,7 +327,8 @@ impl Search {
 /// The answer to a plain request, of a pattern with its `status` and `path`.
 fn answer<'a>(groups: &regex::Captures<'a>) -> Option<AccessLine<'a>> {
     let status = groups.name("status")?.as_str().parse().ok()?;
-    Some(AccessLine { path: groups.name("path")?.as_str(), websocket: false, status })
+    let (method, path) = (groups.name("method")?.as_str(), groups.name("path")?.as_str());
+    Some(AccessLine { method, path, websocket: false, status })
 }
 
 /// Whether the words of a message, without its traceback, say that the application goes on.
@@ -322,7 +346,7 @@ fn telling_line(message: &str, at: usize) -> Cow<'_, str> {
         .map(str::trim)
         .find(|line| !line.is_empty() && !line.starts_with("(Background on this error"));
     match last {
-        Some(last) if line.starts_with("Traceback (most recent") => Cow::Borrowed(last),
+        Some(last) if line.trim_end().ends_with(HEAD_OF_FRAMES) => Cow::Borrowed(last),
         Some(last) if line.starts_with("File \"") && last != line => {
             Cow::Owned(format!("{line}: {last}"))
         }

@@ -116,6 +116,8 @@ pub enum RequestKind {
     Health,
     /// A WebSocket handshake.
     Websocket,
+    /// What a browser asks before a call of a page of another origin: `OPTIONS`.
+    Preflight,
     /// Anything else.
     Other,
 }
@@ -129,6 +131,10 @@ pub struct Traffic {
     pub path: String,
     /// Whether the application's server said so (an access line), not the platform.
     pub access: bool,
+    /// Whether a browser may have asked what it asks a [preflight](RequestKind::Preflight) for: by a
+    /// method that changes something, and no other client says that it did.
+    #[serde(default)]
+    pub browser: bool,
     /// The status.
     pub status: u16,
     /// How many.

@@ -151,6 +151,7 @@ pub struct Case<'e> {
     refused: bool,
     broken: bool,
     shut: BTreeSet<&'e str>,
+    blocked: bool,
 }
 
 impl<'e> Case<'e> {
@@ -192,6 +193,7 @@ impl<'e> Case<'e> {
             refused: false,
             broken: false,
             shut: BTreeSet::new(),
+            blocked: false,
         }
     }
 
@@ -221,6 +223,7 @@ impl<'e> Case<'e> {
         self.refused = self.sockets_are_refused();
         self.broken = self.sockets_break();
         self.shut = self.shut_areas();
+        self.blocked = self.preflights_are_refused();
         self.tolerate();
         self.effects = self.hits.iter().map(|hit| self.effect_of(hit)).collect();
         self.outweigh();
@@ -410,9 +413,7 @@ impl<'e> Case<'e> {
 
     /// Whether a request was served other than a health check.
     fn answers_users(&self) -> bool {
-        self.traffic
-            .iter()
-            .any(|(_, traffic)| traffic.served() && traffic.request != RequestKind::Health)
+        self.traffic.iter().any(|(_, traffic)| traffic.served() && is_users(traffic.request))
     }
 
     /// Whether it serves, every start-up that is held came through, and hardly a request failed:
@@ -444,6 +445,11 @@ impl<'e> Case<'e> {
         let tallies = self.tallies.iter().filter(|tally| tally.fact == kind);
         seen(tallies.map(|tally| (tally.count, tally.first, tally.last)))
     }
+}
+
+/// Whether such a request is one for the sake of its answer.
+fn is_users(request: RequestKind) -> bool {
+    !matches!(request, RequestKind::Health | RequestKind::Preflight)
 }
 
 /// Adds up counts and spans; `None` of nothing.

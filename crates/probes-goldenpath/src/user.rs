@@ -375,6 +375,7 @@ pub(crate) fn observe_answer(
     ctx.observe(
         subject.clone(),
         Body::Traffic(Traffic {
+            browser: false,
             request,
             path,
             access: false,

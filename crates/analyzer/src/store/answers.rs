@@ -25,20 +25,22 @@ pub(super) struct Answers(HashMap<Answer<String>, Given>);
 struct Answer<P> {
     request: RequestKind,
     access: bool,
+    browser: bool,
     status: u16,
     path: P,
 }
 
 impl Equivalent<Answer<String>> for Answer<&str> {
     fn equivalent(&self, key: &Answer<String>) -> bool {
-        let Answer { request, access, status, ref path } = *key;
-        (self.request, self.access, self.status, self.path) == (request, access, status, path)
+        let Answer { request, access, browser, status, ref path } = *key;
+        (self.request, self.access, self.browser, self.status, self.path)
+            == (request, access, browser, status, path)
     }
 }
 
 impl From<Answer<&str>> for Answer<String> {
-    fn from(Answer { request, access, status, path }: Answer<&str>) -> Self {
-        Self { request, access, status, path: path.to_owned() }
+    fn from(Answer { request, access, browser, status, path }: Answer<&str>) -> Self {
+        Self { request, access, browser, status, path: path.to_owned() }
     }
 }
 
@@ -92,14 +94,25 @@ impl Given {
 impl Answers {
     /// Takes the answer an entry is about, if it is.
     pub(super) fn take(&mut self, entry: &Entry<'_>, access: Option<AccessLine<'_>>) {
-        let (path, status, websocket, access) = match (&entry.http, access) {
-            (Some(http), _) if http.status > 0 => (http.path(), http.status, false, false),
-            (_, Some(line)) => (line.path, line.status, line.websocket, true),
+        let (method, path, status, websocket, access) = match (&entry.http, access) {
+            (Some(http), _) if http.status > 0 => {
+                (&*http.method, http.path(), http.status, false, false)
+            }
+            (_, Some(line)) => (line.method, line.path, line.status, line.websocket, true),
             _ => return,
         };
-        let request = if websocket { RequestKind::Websocket } else { request_kind(path) };
+        // Who else asks gives its own name.
+        let agent = entry.http.as_ref().map_or("", |http| &*http.user_agent);
+        let by_browser = agent.is_empty() || agent.starts_with("Mozilla/");
+        let request = match request_kind(path) {
+            _ if websocket => RequestKind::Websocket,
+            RequestKind::Other if method == "OPTIONS" && by_browser => RequestKind::Preflight,
+            kind => kind,
+        };
+        let changes = matches!(method, "POST" | "PUT" | "PATCH" | "DELETE");
+        let browser = request == RequestKind::Other && changes && by_browser;
         let path = quotable_part(path);
-        let mut answer = Answer { request, access, status, path };
+        let mut answer = Answer { request, access, browser, status, path };
         if self.0.len() >= PATHS && !self.0.contains_key(&answer) {
             answer.path = "";
         }
@@ -143,6 +156,7 @@ impl Answers {
                 request: answer.request,
                 path: answer.path,
                 access: answer.access,
+                browser: answer.browser,
                 status: answer.status,
                 count: counted.count,
                 first: counted.first,

@@ -97,6 +97,39 @@ impl<'e> Case<'e> {
         areas.into_keys().collect()
     }
 
+    /// Whether every preflight that a browser can have asked was refused, of more than a few, and no
+    /// browser got through otherwise: pages of another origin may not call.
+    pub(super) fn preflights_are_refused(&self) -> bool {
+        // Where the platform counts, it also knows who asked.
+        let access = self.traffic.iter().all(|(_, traffic)| traffic.access);
+        let counted = |wanted: &dyn Fn(&Traffic) -> bool| -> u64 {
+            let traffic = self.traffic.iter().map(|(_, traffic)| *traffic);
+            let traffic = traffic.filter(|traffic| traffic.access == access && wanted(traffic));
+            traffic.map(|traffic| traffic.count).sum()
+        };
+        let preflight = |traffic: &Traffic| traffic.request == RequestKind::Preflight;
+        let let_in =
+            |traffic: &Traffic| (preflight(traffic) || traffic.browser) && traffic.served();
+        counted(&let_in) == 0
+            && counted(&|traffic| preflight(traffic) && self.blocks(traffic)) >= FEW
+    }
+
+    /// Whether an answer refuses a preflight. A layer that knows of origins says 400 to nobody else;
+    /// with the others a service also answers strangers, who ask for what it does not have.
+    fn blocks(&self, preflight: &Traffic) -> bool {
+        let own = || {
+            self.answers(RequestKind::Other)
+                .any(|traffic| traffic.served() && area(&traffic.path) == area(&preflight.path))
+        };
+        let inside = !area(&preflight.path).is_empty();
+        inside
+            && match preflight.status {
+                400 => true,
+                401 | 403 | 405 => own(),
+                _ => false,
+            }
+    }
+
     /// Whether an answer turns somebody away who should be let in: a refusal where nobody at all was
     /// let in. Refusals beside successes are negative tests, scanners, expired tokens.
     pub fn turned_away(&self, traffic: &Traffic) -> bool {
@@ -105,6 +138,7 @@ impl<'e> Case<'e> {
             // Where none was let in, one that was opened was closed for its user.
             RequestKind::Websocket => self.refused && (refusal || traffic.served()),
             RequestKind::Other => refusal && self.shut.contains(area(&traffic.path)),
+            RequestKind::Preflight => self.blocked && self.blocks(traffic),
             RequestKind::Health => false,
         }
     }

@@ -1,5 +1,6 @@
 //! From refused tokens and failed requests to why users get no answer: on core alone.
 
+mod origins;
 mod passed_on;
 mod signals;
 
@@ -51,6 +52,7 @@ fn classify(case: &Case<'_>) -> Vec<Claim> {
     let passed_on = || passed_on::not_passed_on(case, &CONFIGURATION_ERROR);
     claims.extend(disagreement(case).or_else(passed_on));
     claims.extend(refusals(case, claims.first()));
+    claims.extend(origins::refused(case, &CONFIGURATION_ERROR));
     claims.extend(credentials(case));
     let auth = claims.iter().any(|claim| claim.status == ClaimStatus::Supported);
     if auth && let Some(part) = together([case.seen_kind(SIGNATURE), case.seen_kind(REFUSED)]) {
@@ -196,10 +198,17 @@ fn offline(case: &Case<'_>) -> Option<Claim> {
             && !case.answers(*kind).any(|traffic| traffic.served() && !case.answer_failed(traffic))
     };
     let socket = dark(&RequestKind::Websocket);
+    let let_in = case.answers(RequestKind::Websocket).any(Traffic::served);
+    let browsers = !let_in && dark(&RequestKind::Preflight);
     let all = kinds.iter().any(dark) && !case.serves();
-    let part = if socket || all {
+    let part = if socket || browsers || all {
         counted(case, |traffic| {
-            case.answer_failed(traffic) && (all || traffic.request == RequestKind::Websocket)
+            let kind = match traffic.request {
+                RequestKind::Websocket => socket,
+                RequestKind::Preflight => browsers,
+                _ => false,
+            };
+            case.answer_failed(traffic) && (all || kind)
         })
     } else {
         None
