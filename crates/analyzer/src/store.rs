@@ -8,6 +8,7 @@
 mod answers;
 mod line;
 mod observed;
+mod pieces;
 mod times;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ use crate::signals::Search;
 use answers::Answers;
 pub use line::{Bounded, Line, source};
 use line::{Counted, line_of};
+use pieces::Piece;
 use times::Times;
 
 /// First and last lines kept per service, instance and signal.
@@ -47,6 +49,8 @@ struct Instance {
     summed: Vec<SignKey>,
     times: Times,
     lines: BTreeMap<usize, Bounded<Line>>,
+    /// Lines of tracebacks that are entries of their own.
+    pieces: Vec<Piece>,
 }
 
 /// Revision and instance, to find what is kept under an owned pair of them.
@@ -235,6 +239,10 @@ impl Service {
             }
             return;
         }
+        if let Some(piece) = Piece::of(entry) {
+            self.put_aside(piece, entry, search);
+            return;
+        }
         let found = search.look(entry, &entry.message);
         self.answers.take(entry, found.access);
         if error && (!found.signals.is_empty() || !found.marks.is_empty() || entry.http.is_some()) {
@@ -272,12 +280,18 @@ impl Service {
         }
     }
 
-    fn remember(&mut self, entry: &Entry<'_>, found: &crate::signals::Findings<'_, '_>) {
-        let mut place = Place(entry.revision, entry.instance);
-        if self.instances.len() >= INSTANCES && !self.instances.contains_key(&place) {
-            self.folded = true;
-            place = Place("", "");
+    /// Under which instance an entry is kept.
+    fn place_of<'e>(&mut self, entry: &Entry<'e>) -> Place<'e> {
+        let place = Place(entry.revision, entry.instance);
+        if self.instances.len() < INSTANCES || self.instances.contains_key(&place) {
+            return place;
         }
+        self.folded = true;
+        Place("", "")
+    }
+
+    fn remember(&mut self, entry: &Entry<'_>, found: &crate::signals::Findings<'_, '_>) {
+        let place = self.place_of(entry);
         let instance = match self.instances.get_mut(&place) {
             Some(instance) => instance,
             None => self.instances.entry((&place).into()).or_default(),
@@ -354,6 +368,7 @@ impl Service {
                 shrink_signs(&mut ours.summed);
             }
             ours.times.merge(theirs.times);
+            ours.pieces.extend(theirs.pieces);
             for (signal, lines) in theirs.lines {
                 ours.lines.entry(signal).or_insert_with(|| Bounded::new(KEEP)).merge(lines);
             }
@@ -366,6 +381,7 @@ impl Service {
     }
 
     fn finish(mut self, service: String, search: &Search, names: &SourceName<'_>) -> Collected {
+        self.join(search);
         let mut approximated = self.folded;
         let mut lines = Vec::new();
         let mut timelines = Vec::new();

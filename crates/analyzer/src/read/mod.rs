@@ -18,7 +18,7 @@ mod record;
 mod resource;
 pub(crate) mod scan;
 mod table;
-mod text;
+pub(crate) mod text;
 mod time;
 mod tree;
 mod utf16;

@@ -217,7 +217,7 @@ fn text_line<'a>(
 }
 
 /// What stands above the frames.
-const TRACEBACK: &[u8] = b"Traceback (most recent call last):";
+pub(crate) const TRACEBACK: &[u8] = b"Traceback (most recent call last):";
 
 fn is_traceback(rest: &[u8]) -> bool {
     rest.trim_ascii_start().starts_with(TRACEBACK)
@@ -283,7 +283,7 @@ fn head(text: &[u8]) -> std::borrow::Cow<'_, str> {
 }
 
 /// `module.NameError: text`, or the bare name.
-fn is_exception(line: &[u8]) -> bool {
+pub(crate) fn is_exception(line: &[u8]) -> bool {
     let name = line.iter().position(|b| matches!(b, b':' | b' ')).map_or(line, |n| &line[..n]);
     name.iter().all(|b| b.is_ascii_alphanumeric() || b"_.".contains(b))
         && name.iter().any(u8::is_ascii_lowercase)
@@ -338,7 +338,7 @@ pub(crate) fn begins_entry(line: &[u8]) -> bool {
 }
 
 /// What stands between the tracebacks of two exceptions of which one led to the other.
-fn is_chained(line: &[u8]) -> bool {
+pub(crate) fn is_chained(line: &[u8]) -> bool {
     line.starts_with(b"During handling of the above exception")
         || line.starts_with(b"The above exception was the direct cause")
 }

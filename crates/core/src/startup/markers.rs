@@ -141,6 +141,9 @@ pub struct Markers {
     phases: Vec<String>,
 }
 
+/// A traceback whose last line is an error, not somebody's wish to stop.
+const ENDED: &str = r"(?s)Traceback \(most recent.*\n[\w.]*(?:Error|Exception)\b[^\n]*\s*$";
+
 /// What gunicorn, uvicorn, other servers and Cloud Run write: literal, role, pattern of a number.
 const COMMON: &[(&str, Role, Option<&str>)] = &[
     ("Starting new instance. Reason:", Role::Instance, None),
@@ -154,6 +157,17 @@ const COMMON: &[(&str, Role, Option<&str>)] = &[
     ("Exception in worker process", Role::ImportDeath, None),
     ("Error loading ASGI app.", Role::ImportDeath, None),
     ("uvicorn/importer.py\"", Role::ImportDeath, None),
+    (
+        "gunicorn/workers/base.py\"",
+        Role::ImportDeath,
+        Some("(?s)in spawn_worker.*in load_wsgi|in load_wsgi.*in spawn_worker"),
+    ),
+    // Nothing below what a process begins with caught it: the process ended with it.
+    ("/bin/uvicorn\"", Role::Failed, Some(ENDED)),
+    ("/bin/gunicorn\"", Role::Failed, Some(ENDED)),
+    ("<frozen runpy>", Role::Failed, Some(ENDED)),
+    // The framework enters the application's lifespan: leaving it is another function.
+    ("starlette/routing.py\"", Role::Failed, Some("(?s)in lifespan\\b.*in __aenter__")),
     ("Worker failed to boot.", Role::Failed, None),
     ("App failed to load.", Role::ImportDeath, None),
     // The socket is bound after the application's start-up: uvicorn, gunicorn, Node.

@@ -43,6 +43,9 @@ const fn refused(id: &'static str, any: &'static [&'static str], weight: f64) ->
 /// It says why no session comes about; what others see of that explains nothing more.
 const WHY: &[(&str, &str)] = &[("says", "why")];
 
+/// A classifier of this crate claims it in its own words.
+const TOLD_HERE: &[(&str, &str)] = &[("claimed", "by its own crate")];
+
 /// A pool that cannot open connections says the same as one whose connections are all taken.
 const AMBIGUOUS: &[(&str, &str)] = &[("ambiguous", "true")];
 
@@ -106,7 +109,7 @@ const SIGNALS: &[LogSignal] = &[
     LogSignal::new("cloudsql.terminated", RESTARTING, &["terminating connection due to administrator command", "terminating connection because of crash of another server process", "AdminShutdownError"]).speaks(UNREACHABLE, 0.65),
 
     // --- no room to write ----------------------------------------------------------------------
-    LogSignal::new("cloudsql.disk-full", NO_SPACE, &["could not extend file", "DiskFullError", "psycopg2.errors.DiskFull", "psycopg.errors.DiskFull", "SQLSTATE 53100", "SQLSTATE: 53100", "could not write to file \"base/", "could not write to file \"pg_wal"]).speaks(UNAVAILABLE, 0.85).from(Emitter::Any),
+    LogSignal::new("cloudsql.disk-full", NO_SPACE, &["could not extend file", "DiskFullError", "psycopg2.errors.DiskFull", "psycopg.errors.DiskFull", "SQLSTATE 53100", "SQLSTATE: 53100", "could not write to file \"base/", "could not write to file \"pg_wal"]).speaks(UNAVAILABLE, 0.85).from(Emitter::Any).attributes(TOLD_HERE),
 
     // --- slots -------------------------------------------------------------------------------
     slot("cloudsql.too-many-clients", &["sorry, too many clients already"], 0.9),

@@ -1,8 +1,9 @@
 //! Causes that a start-up's own words name.
 
 use shakedown_core::Case;
-use shakedown_core::case::{Hit, PROBE_FINDING};
+use shakedown_core::case::{Argument, Hit, PROBE_FINDING};
 use shakedown_core::classify::{Claim, ClaimStatus, Claimed};
+use shakedown_core::evidence::Body;
 use shakedown_core::id::Cause;
 
 use super::signals::{DEFECT, EXCEPTION, MEMORY, SETTING, WORKER_TIMEOUT};
@@ -11,6 +12,8 @@ use crate::causes::{CODE_DEFECT, CONFIGURATION_ERROR, DEPENDENCY_UNAVAILABLE, OU
 /// How sure it is that what is raised while modules are imported, and names nothing outside them, is
 /// theirs: two of three.
 const AT_IMPORT: f64 = 0.66;
+/// Whoever cuts messages for a summary leaves less than this, in bytes.
+const CUT: usize = 160;
 
 pub(super) fn claims(case: &Case<'_>) -> Vec<Claim> {
     let mut claims = Vec::new();
@@ -32,8 +35,8 @@ fn first_words(case: &Case<'_>, kind: &str) -> Option<String> {
 
 fn defect(case: &Case<'_>) -> Option<Claim> {
     let argument = case.argue(&CODE_DEFECT, |_| true)?;
-    // An exception that names nothing matters only where it ended a start-up.
-    if !argument.decisive && argument.attempts.is_empty() {
+    // An exception that names nothing matters only where it ended a start-up, and where it is told.
+    if !argument.decisive && (argument.attempts.is_empty() || !says_what(&argument)) {
         return None;
     }
     let at_import = argument.attempts.iter().any(|(_, attempt)| attempt.at_import);
@@ -61,6 +64,27 @@ fn defect(case: &Case<'_>) -> Option<Claim> {
         claim.confidence = AT_IMPORT;
     }
     Some(claim)
+}
+
+/// Whether one of the lines says what failed: not where somebody cut it before it did, nor where all it
+/// says is what it guesses.
+fn says_what(argument: &Argument<'_>) -> bool {
+    const GUESSES: [&str; 6] = [
+        "may indicate",
+        "might indicate",
+        "could indicate",
+        "may be caused",
+        "possibly",
+        "probably",
+    ];
+    argument.observations.iter().flatten().any(|line| match &line.body {
+        Body::Fact(fact) => {
+            let quote = fact.get("quote");
+            let cut = quote.len() < CUT && (quote.ends_with("...") || quote.ends_with('\u{2026}'));
+            !cut && !GUESSES.iter().any(|words| quote.contains(words))
+        }
+        _ => false,
+    })
 }
 
 /// Whether the exceptions that are held name their type and nothing from outside the code.
@@ -125,8 +149,8 @@ fn dependency(case: &Case<'_>) -> Option<Claim> {
     // What a user meets at a service that does not start says nothing about what that one needs.
     let starts = case.failures().next().is_none();
     let met = |hit: &Hit<'_>| hit.fact.fact.as_str() == PROBE_FINDING;
-    // A database that is reached and cannot write has a classifier of its own.
-    let own = |hit: &Hit<'_>| hit.signal != "cloudsql.disk-full";
+    // What has a classifier of its own says so.
+    let own = |hit: &Hit<'_>| hit.fact.get("claimed").is_empty();
     let argument = case.argue(&DEPENDENCY_UNAVAILABLE, |hit| {
         own(hit) && !hit.tolerated && (starts || !met(hit))
     })?;

@@ -53,6 +53,15 @@ const fn dependency(id: &'static str, any: &'static [&'static str], weight: f64)
     LogSignal::new(id, DEPENDENCY, any).speaks(UNAVAILABLE, weight).attributes(OPTIONAL)
 }
 
+/// A frame that reads settings: a file of the application (no library's) or a function named so, or
+/// code that asks the environment.
+const OF_SETTINGS: &str = concat!(
+    r#"(?i)File "(?:/(?:[^l/"][^/"]*|l[^i/"][^/"]*|li[^b/"][^/"]*|lib[^/"]+))*"#,
+    r#"/[\w.-]*(?:settings|config|secret|credential|environment)[\w.-]*\.py""#,
+    r"|, in (?:\w*_)?(?:settings|config|configuration|secrets?|credentials?|environment|service_account)(?:_\w*)?\s*(?:\n|$)",
+    r"|\bos\.environ\b|\bgetenv\(",
+);
+
 /// The log signals of this crate.
 pub const TABLE: SignalTable = SignalTable { name: "smd", signals: SIGNALS };
 
@@ -61,6 +70,8 @@ const SIGNALS: &[LogSignal] = &[
     // --- Python --------------------------------------------------------------------------------
     code("smd.no-module", &["No module named '", "No module named \"", "ModuleNotFoundError: "], 0.9),
     code("smd.cannot-import", &["cannot import name '", "ImportError: "], 0.9).unless(&["No module named", ".so", "libpq"]),
+    // The image lacks what a module was built against.
+    code("smd.shared-object", &["cannot open shared object file: No such file or directory", "undefined symbol: ", "' not found (required by "], 0.85).with(&["Error"]),
     code("smd.syntax", &["SyntaxError: ", "IndentationError: ", "TabError: "], 0.9).unless(&["JSON", "is not valid JSON"]),
     code("smd.name", &["NameError: name '", "' is not defined"], 0.9).unless(&["nvironment variable"]),
     // passlib asks bcrypt for its `__about__`, which it no longer has, says so, and goes on.
@@ -69,7 +80,7 @@ const SIGNALS: &[LogSignal] = &[
     code("smd.type", &["object is not callable", "object is not subscriptable", "object is not iterable", "object can't be used in 'await' expression", "unsupported operand type(s)", "object does not support the asynchronous context manager protocol", "object does not support the context manager protocol", "object is not an iterator", "can't be used in 'await'", "is not JSON serializable", "values to unpack (expected", "index out of range", "indices must be integers"], 0.85),
     code("smd.unbound", &["UnboundLocalError", "cannot access local variable '", "referenced before assignment"], 0.9),
     code("smd.coroutine", &["' was never awaited", "cannot reuse already awaited coroutine", "object coroutine can't be used", "'coroutine' object "], 0.75),
-    code("smd.orm", &["MissingGreenlet", "greenlet_spawn has not been called", "IllegalStateChangeError", "should be explicitly declared as text(", "DetachedInstanceError", "InvalidRequestError: ", "mappers failed to initialize", "is already defined for this MetaData instance"], 0.8).unless(&["requires an async driver"]),
+    code("smd.orm", &["MissingGreenlet", "greenlet_spawn has not been called", "IllegalStateChangeError", "should be explicitly declared as text(", "DetachedInstanceError", "InvalidRequestError: ", "mappers failed to initialize", "is already defined for this MetaData instance", "ObjectNotExecutableError", "Not an executable object: '"], 0.8).unless(&["requires an async driver"]),
     code("smd.socket-state", &["Need to call \"accept\" first", "Unexpected ASGI message 'websocket.", "Cannot call \"send\" once a close message has been sent", "Cannot call \"receive\" once a disconnect message"], 0.7),
     code("smd.abstract", &["Can't instantiate abstract class"], 0.9),
     code("smd.loop", &["attached to a different loop", "This event loop is already running", "asyncio.run() cannot be called from a running event loop", "another operation is in progress", "no running event loop"], 0.75),
@@ -104,6 +115,8 @@ const SIGNALS: &[LogSignal] = &[
     setting("smd.must-be-set", &[" must be ", " must not be empty", " is not configured", " not configured", " is required but", " is required in ", " is missing from the environment", " not set in environment", "missing required", "Missing required", " not found in environment", " environment variable missing", " is missing or empty", " is not set"], 0.75).capture(r"(?P<setting>\b[A-Z][A-Z0-9]*_[A-Z0-9_]+\b)[^\n]{0,60}(?:must be|must not be empty|not configured|is required|missing|not set|not found in environment)|(?i:missing required)[^\n]{0,60}(?P<other>\b[A-Z][A-Z0-9]*_[A-Z0-9_]+\b)|(?i:jwt secret|jwt=redacted|secret key|service secret|api key|oauth client)[^\n]{0,40}(?:must be set|not configured|not set|missing|required)"),
     setting("smd.improperly", &["ImproperlyConfigured", "ConfigurationError: ", "Configuration validation failed", "onfiguration validation failed", "CONFIGURATION ERROR", "onfiguration error: ", "Missing required configuration", "onfiguration requirements validation failed", "Invalid configuration: ", "InvalidConfigurationError", "not found. Declare it as envvar", "is missing, and has no default", "UndefinedValueError: "], 0.75),
     // What a parser of settings does not take.
+    // Whoever reads the settings does not get what it expects: the frames say that it is settings.
+    setting("smd.unparsed-setting", &["JSONDecodeError: ", "binascii.Error: ", "UnicodeDecodeError: "], 0.75).capture(OF_SETTINGS),
     setting("smd.unparsed", &["yaml.scanner.ScannerError", "yaml.parser.ParserError", "TOMLDecodeError: ", "configparser.ParsingError"], 0.65),
     // A certificate that is not trusted is a setting, of one side or the other. One that has expired is
     // the other side's, unless that is the database, which has it from its administrator.
@@ -139,21 +152,21 @@ const SIGNALS: &[LogSignal] = &[
     dependency("smd.broker", &["kafka.errors.NoBrokersAvailable", "AMQPConnectionError", "elastic_transport.ConnectionError", "google.api_core.exceptions.ServiceUnavailable", "google.api_core.exceptions.GatewayTimeout", "status = StatusCode.UNAVAILABLE", "kombu.exceptions.OperationalError", "pymongo.errors.ServerSelectionTimeoutError", "clickhouse_connect.driver.exceptions"], 0.75),
     dependency("smd.upstream", &["upstream connect error or disconnect/reset before headers", "openai.APIConnectionError", "openai.APITimeoutError", "anthropic.APITimeoutError", "anthropic.APIConnectionError"], 0.65),
     // --- memory ----------------------------------------------------------------------------------
-    LogSignal::new("smd.memory-limit", MEMORY, &["Memory limit of "]).with(&[" exceeded with "]).capture(r"Memory limit of (?P<limit>[\d.]+ ?\w+) exceeded with (?P<used>[\d.]+ ?\w+) used").speaks("out_of_memory", 0.9).from(Emitter::Any).any_level().attributes(&[("effect", "self")]),
+    LogSignal::new("smd.memory-limit", MEMORY, &["Memory limit of "]).with(&[" exceeded with "]).capture(r"Memory limit of (?P<limit>[\d.]+ ?\w+) exceeded with (?P<used>[\d.]+ ?\w+) used").speaks("out_of_memory", 0.9).from(Emitter::Platform).any_level().attributes(&[("effect", "self")]),
     LogSignal::new("smd.sigkill", MEMORY, &["was sent SIGKILL! Perhaps out of memory?"]).speaks("out_of_memory", 0.55).any_level().attributes(&[("effect", "self")]),
-    LogSignal::new("smd.signal-9", MEMORY, &["Container terminated on signal 9"]).speaks("out_of_memory", 0.5).from(Emitter::Any).any_level().attributes(&[("effect", "self")]),
+    LogSignal::new("smd.signal-9", MEMORY, &["Container terminated on signal 9"]).speaks("out_of_memory", 0.5).from(Emitter::Platform).any_level().attributes(&[("effect", "self")]),
     LogSignal::new("smd.allocation", MEMORY, &["JavaScript heap out of memory", "java.lang.OutOfMemoryError", "MemoryError", "std::bad_alloc", "Out of memory: Killed process"]).speaks("out_of_memory", 0.8).from(Emitter::Any).any_level().attributes(&[("effect", "self")]),
     LogSignal::new("smd.goes-on", GOES_ON, &["raceful degradation", "racefully degrad", "ontinuing without", "ontinuing anyway", "but not required", "is optional", "(optional", "non-critical", "using in-memory", "falling back to", "Using MOCK client", "skipped in staging", "optional service"]).any_level(),
     LogSignal::new("smd.database-phase-words", PHASE_WORDS, &["Database initialization timeout after", "database initialization timed out after"]).any_level(),
     LogSignal::new("smd.worker-timeout", WORKER_TIMEOUT, &["WORKER TIMEOUT (pid:"]).any_level(),
-    LogSignal::new("smd.liveness", WORKER_TIMEOUT, &["LIVENESS HTTP probe failed", "LIVENESS TCP probe failed", "LIVENESS GRPC probe failed"]).from(Emitter::Any).any_level(),
+    LogSignal::new("smd.liveness", WORKER_TIMEOUT, &["LIVENESS HTTP probe failed", "LIVENESS TCP probe failed", "LIVENESS GRPC probe failed"]).from(Emitter::Platform).any_level(),
     LogSignal::new("smd.listens", LISTENS, &["Uvicorn running on http", "Listening at: http", "- Network: ", "istening on "]).capture(r"(?:running on|Listening at:|- Network:|[Ll]istening on)\s+(?:port |https?://)?(?P<host>\[[^\]]*\]:|[\w.-]+:|\*:|:|)(?P<port>\d{2,5})\b").any_level(),
-    LogSignal::new("smd.asked", ASKED, &["STARTUP TCP probe failed", "STARTUP HTTP probe failed", "provided by the PORT="]).capture(r"probe failed[^\n]* on port (?P<port>\d+)|by the PORT=(?P<variable>\d+)").from(Emitter::Any).any_level(),
+    LogSignal::new("smd.asked", ASKED, &["STARTUP TCP probe failed", "STARTUP HTTP probe failed", "provided by the PORT="]).capture(r"probe failed[^\n]* on port (?P<port>\d+)|by the PORT=(?P<variable>\d+)").from(Emitter::Platform).any_level(),
     // --- a failed start-up, without a cause -------------------------------------------------------
     LogSignal::new("smd.exception", EXCEPTION, &["Traceback (most recent call last)", "CRITICAL STARTUP FAILURE: ", "Exception in thread \"main\"", "Unhandled exception", "Uncaught exception", "UnhandledPromiseRejection", "Application run failed"]).speaks(CODE, 0.3).unless(&["TimeoutError", "OperationalError", "CancelledError", "timeout", "ConnectionRefused", "KeyboardInterrupt", "SystemExit", "HaltServer", "Database", "database"]).attributes(HARMLESS),
     LogSignal::new("smd.lifespan-failed", LIFESPAN, &["Application startup failed. Exiting.", "Startup failed in lifespan manager", "ERROR:    Application startup failed"]).any_level(),
-    LogSignal::new("smd.exit-3", EXIT, &["Container called exit(3)"]).from(Emitter::Any).any_level(),
-    LogSignal::new("smd.malformed-response", INSTANCE, &["either the HTTP response was malformed or connection to the instance had an error"]).from(Emitter::Any).any_level(),
-    LogSignal::new("smd.could-not-start", INSTANCE, &["the instance could not start successfully", "the instance failed the readiness check"]).from(Emitter::Any).any_level(),
-    LogSignal::new("smd.no-instance", INSTANCE, &["because there was no available instance"]).from(Emitter::Any).any_level(),
+    LogSignal::new("smd.exit-3", EXIT, &["Container called exit(3)"]).from(Emitter::Platform).any_level(),
+    LogSignal::new("smd.malformed-response", INSTANCE, &["either the HTTP response was malformed or connection to the instance had an error"]).from(Emitter::Platform).any_level(),
+    LogSignal::new("smd.could-not-start", INSTANCE, &["the instance could not start successfully", "the instance failed the readiness check"]).from(Emitter::Platform).any_level(),
+    LogSignal::new("smd.no-instance", INSTANCE, &["because there was no available instance"]).from(Emitter::Platform).any_level(),
 ];
