@@ -6,6 +6,7 @@
 
 mod capacity;
 mod dropped;
+mod public;
 mod signals;
 
 use shakedown_core::case::Argument;
@@ -44,6 +45,7 @@ fn all(evidence: &Evidence) -> Vec<Claim> {
     let cases = Case::all(evidence);
     let claims = |case| {
         let setting = dropped::connector(case).or_else(|| egress(case));
+        let setting = setting.or_else(|| public::no_way_out(case));
         [capacity(case), path(case), setting].into_iter().flatten()
     };
     cases.iter().flat_map(claims).collect()
