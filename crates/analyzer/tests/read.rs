@@ -23,6 +23,7 @@ struct Kept {
     repeat: u64,
     completes: bool,
     status: Option<u16>,
+    asked: String,
     audit: Option<(String, String)>,
 }
 
@@ -45,6 +46,9 @@ impl EntrySink for Keep {
             repeat: entry.repeat,
             completes: entry.completes,
             status: entry.http.as_ref().map(|http| http.status),
+            asked: (entry.http.iter())
+                .map(|http| format!("{} {}", http.method, http.path()))
+                .collect(),
             audit: entry.audit.as_ref().map(|a| (a.principal.clone(), a.method.clone())),
         });
     }
@@ -162,6 +166,19 @@ ModuleNotFoundError: No module named 'shop'
     assert_eq!(kept[1].message, "Container called exit(3).");
     assert_eq!(kept[1].log, LogName::System);
     assert_eq!(kept[2].payload, PayloadKind::None);
+}
+
+#[test]
+fn a_table_with_the_columns_of_requests_has_requests() {
+    let text = "\
+TIMESTAMP                    SEVERITY  SERVICE_NAME  STATUS  REQUEST_METHOD  REQUEST_URL                     TEXT_PAYLOAD
+2025-09-16T00:42:59.910682Z  INFO      shop          204     POST            https://shop.example/carts?k=1
+2025-09-16T00:42:54.053646Z  WARNING   shop                                                                  Container called exit(3).
+";
+    let (kept, ..) = of(text);
+    assert_eq!(kept[0].payload, PayloadKind::Http);
+    assert_eq!((&*kept[0].asked, kept[0].status), ("POST /carts", Some(204)));
+    assert_eq!(kept[1].status, None, "no request");
 }
 
 #[test]

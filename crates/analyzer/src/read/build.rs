@@ -239,10 +239,32 @@ pub(crate) fn number(digits: &[u8]) -> Option<u64> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
+/// A request out of the cells of a row, each told by its looks.
+fn http_of_row(cells: &[u8]) -> Option<Http<'_>> {
+    let mut http = Http::default();
+    for cell in cells.split(|b| b.is_ascii_whitespace() || *b == b'|') {
+        match cell {
+            [b'1'..=b'5', b'0'..=b'9', b'0'..=b'9'] => {
+                http.status = number(cell).and_then(|n| u16::try_from(n).ok()).unwrap_or_default();
+            }
+            [b'/', ..] | [b'h', b't', b't', b'p', ..] => {
+                let query = memchr::memchr2(b'?', b'#', cell).unwrap_or(cell.len());
+                http.url = text(&cell[..query]);
+            }
+            [b'A'..=b'Z', .., b'A'..=b'Z'] if cell.len() <= 7 => http.method = text(cell),
+            _ => {}
+        }
+    }
+    (http.status > 0).then_some(http)
+}
+
 #[inline]
 fn http(object: &[u8]) -> Option<Http<'_>> {
     if object.is_empty() {
         return None;
+    }
+    if object.first() != Some(&b'{') {
+        return http_of_row(object);
     }
     let mut http = Http::default();
     for (key, value) in scan::members(object) {

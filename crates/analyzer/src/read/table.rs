@@ -30,6 +30,8 @@ enum Column {
     Revision,
     Instance,
     Text,
+    /// A part of the request: its method, address or status.
+    Request,
     Other,
 }
 
@@ -56,6 +58,9 @@ impl Columns {
                     b"REVISION_NAME" | b"REVISION" => Column::Revision,
                     b"INSTANCE_ID" | b"INSTANCE" => Column::Instance,
                     b"TEXT_PAYLOAD" | b"MESSAGE" | b"JSON_PAYLOAD" | b"TEXT" => Column::Text,
+                    b"STATUS" | b"REQUEST_METHOD" | b"METHOD" | b"REQUEST_URL" | b"URL" => {
+                        Column::Request
+                    }
                     _ => Column::Other,
                 },
                 start,
@@ -118,6 +123,15 @@ impl Columns {
                 Column::Service => raw.service = text(cell),
                 Column::Revision => raw.revision = text(cell),
                 Column::Instance => raw.instance = cell,
+                Column::Request if !cell.is_empty() => {
+                    // From the first of its parts to the last: they are told by their looks.
+                    let from = match raw.http {
+                        [] => cell.as_ptr().addr(),
+                        http => http.as_ptr().addr(),
+                    };
+                    let end = cell.as_ptr().addr() + cell.len() - row.as_ptr().addr();
+                    raw.http = &row[from - row.as_ptr().addr()..end];
+                }
                 // Of TEXT_PAYLOAD and MESSAGE one is empty in each row.
                 Column::Text if !cell.is_empty() => {
                     raw.text = cell;

@@ -302,3 +302,87 @@ fn in_order(pieces: &mut Vec<Piece>) {
     }
     pieces.sort_by_key(Piece::at);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::FileId;
+
+    /// Pieces as a file holds them: microseconds and line.
+    fn pieces(lines: &[(i64, &str)]) -> Vec<Piece> {
+        let piece = |(n, (at, text)): (usize, &(i64, &str))| Piece {
+            line: Line {
+                at: Some(jiff::Timestamp::from_microsecond(1_770_000_000_000_000 + at).unwrap()),
+                order: 0,
+                text: (*text).to_owned(),
+                insert_id: format!("id{n}"),
+                file: FileId(0),
+                offset: n as u64,
+                revision: String::new(),
+                severity: Severity::Default,
+                captured: Vec::new(),
+                tolerated: false,
+            },
+            part: part(text).unwrap_or_else(|| panic!("{text}")),
+            text: (*text).to_owned(),
+            log: LogName::Stderr,
+            repeat: 1,
+        };
+        lines.iter().enumerate().map(piece).collect()
+    }
+
+    fn texts(lines: &[(i64, &str)]) -> Vec<String> {
+        wholes(&mut pieces(lines)).into_iter().map(|whole| whole.text).collect()
+    }
+
+    const HEAD: &str = "Traceback (most recent call last):";
+    const FRAME: &str = "  File \"/srv/a.py\", line 3, in load";
+    const CODE: &str = "    return open(path)";
+    const RAISED: &str = "shop.errors.NotOpen: shelf 3";
+
+    #[test]
+    fn lines_are_put_together_whatever_the_order_of_the_file() {
+        let whole = [HEAD, FRAME, CODE, RAISED].join("\n");
+        assert_eq!(texts(&[(0, HEAD), (9, FRAME), (9, CODE), (20, RAISED)]), [&*whole]);
+        assert_eq!(texts(&[(20, RAISED), (9, CODE), (9, FRAME), (0, HEAD)]), [&*whole]);
+        assert_eq!(texts(&[(0, RAISED), (0, CODE), (0, FRAME), (0, HEAD)]), [&*whole]);
+        let shuffled = texts(&[(0, CODE), (0, RAISED), (0, HEAD), (0, FRAME)]);
+        assert!(shuffled.len() == 1 && shuffled[0].ends_with(RAISED), "{shuffled:?}");
+    }
+
+    #[test]
+    fn two_tracebacks_stay_two_and_a_chain_is_one() {
+        let one = [(0, HEAD), (1, FRAME), (2, RAISED)];
+        let again = one.map(|(at, text)| (at + 40, text));
+        assert_eq!(texts(&[one, again].concat()).len(), 2);
+        let chain = (3, "During handling of the above exception, another exception occurred:");
+        assert_eq!(texts(&[&one[..], &[chain], &again].concat()).len(), 1);
+        let later = one.map(|(at, text)| (at + 2 * APART_US, text));
+        assert_eq!(texts(&[one, later].concat()).len(), 2);
+    }
+
+    #[test]
+    fn exceptions_without_frames_stay_by_themselves() {
+        assert_eq!(texts(&[(0, RAISED), (5, "ValueError: 4")]), [RAISED, "ValueError: 4"]);
+    }
+
+    #[test]
+    fn what_is_no_line_of_a_traceback_is_none() {
+        for text in [
+            "",
+            "GET /carts 200",
+            "ValueError raised while the cart was read",
+            "    \"name\": \"indented JSON\",",
+            "    at Object.<anonymous> (/srv/server.js:3:1)",
+            "  two spaces",
+            "ValueError: 4\nand more",
+            "shop.cart: opened",
+            "http://shop.example/",
+        ] {
+            assert_eq!(part(text), None, "{text}");
+        }
+        assert_eq!(part("  |   File \"/srv/a.py\", line 3, in load"), Some(Part::Frame));
+        assert_eq!(part("  | ValueError: 4"), Some(Part::Exception));
+        assert_eq!(part("ERROR:    Traceback (most recent call last):"), Some(Part::Head));
+    }
+}

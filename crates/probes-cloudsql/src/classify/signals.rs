@@ -59,6 +59,8 @@ const SIGNALS: &[LogSignal] = &[
     cannot("cloudsql.server-closed", &["server closed the connection unexpectedly"], 0.8),
     cannot("cloudsql.ssl-closed", &["SSL connection has been closed unexpectedly"], 0.75),
     cannot("cloudsql.libpq-timeout", &["failed: timeout expired"], 0.85).with(&["connection to server"]),
+    // An application's own words, with the port that tells whom it wanted.
+    cannot("cloudsql.said-connecting", &["onnecting to ", "onnect to "], 0.75).capture(r"(?i)(?:timeout|timed out)\w*[^\n]{0,60}connect(?:ing)? to \S+:(?:5432|3307)\b|connect(?:ing)? to \S+:(?:5432|3307)\b[^\n]{0,60}(?:timed out|timeout)"),
     cannot("cloudsql.libpq-refused", &["failed: Connection refused", "failed: Connection timed out", "failed: Operation timed out", "failed: Connection reset by peer", "failed: No route to host", "failed: Network is unreachable", "failed: Network unreachable", "failed: Host is unreachable"], 0.85).with(&["connection to server"]),
     cannot("cloudsql.libpq-old-refused", &["could not connect to server: Connection", "could not connect to server: No route", "could not connect to server: Network is", "could not connect to server: Operation timed"], 0.85),
     cannot("cloudsql.libpq-broken", &["SSL SYSCALL error: ", "could not receive data from server: ", "could not send data to server: ", "could not send SSL negotiation packet: ", "could not send startup packet: "], 0.75),

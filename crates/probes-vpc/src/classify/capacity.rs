@@ -8,7 +8,7 @@ use shakedown_core::evidence::Body;
 use shakedown_core::monitor::Reading;
 use shakedown_core::{Case, Observation, Provenance};
 
-use super::signals::CAPACITY_WORD;
+use super::signals::{CAPACITY_WORD, CONNECTOR_BUSY};
 use crate::causes::VPC_CONNECTOR_CAPACITY;
 
 /// The share of a connector's processor from which on it has no room (a 99th percentile).
@@ -23,6 +23,10 @@ pub(super) const NEXT: &str = "`shakedown run vpc.connector-capacity vpc.scaling
 
 /// How far from what is held of a service a figure may lie and still be about it, in seconds.
 const REACH_S: i64 = 300;
+
+/// How far from a line with figures a failure may lie and still be of that time, in seconds: they are
+/// written every minute at most.
+const BESIDE_S: i64 = 90;
 
 /// What is known of the connector in the minutes that are held of a service.
 #[derive(Debug, Default)]
@@ -69,6 +73,25 @@ pub(super) fn figures(case: &Case<'_>) -> Figures {
     figures
 }
 
+/// The lines, of whatever service, that state a connector without room: where the failures of this one
+/// lie in the span of those lines, and not outside.
+pub(super) fn busy_lines(cases: &[Case<'_>], failing: Option<&Argument<'_>>) -> Vec<Observation> {
+    let second = |at: shakedown_core::clock::Timestamp| at.as_second();
+    let seen = cases.iter().filter_map(|case| case.seen_kind(CONNECTOR_BUSY));
+    let spans: Vec<(i64, i64)> = seen
+        .filter_map(|seen| Some((second(seen.first?) - BESIDE_S, second(seen.last?) + BESIDE_S)))
+        .collect();
+    let within = |line: &&Observation| {
+        let at = second(line.moment.at);
+        spans.iter().any(|(from, to)| (*from..=*to).contains(&at))
+    };
+    if !failing.is_some_and(|failing| failing.observations.iter().flatten().all(within)) {
+        return Vec::new();
+    }
+    let lines = cases.iter().flat_map(|case| case.of_kind(CONNECTOR_BUSY));
+    lines.map(|hit| hit.observation.clone()).collect()
+}
+
 /// Its figures say that it is full while something fails that needs it.
 pub(super) fn at_its_limit(case: &Case<'_>, full: Vec<Observation>) -> Claim {
     let claimed = Claimed::Cause(VPC_CONNECTOR_CAPACITY);
@@ -78,13 +101,14 @@ pub(super) fn at_its_limit(case: &Case<'_>, full: Vec<Observation>) -> Claim {
         .iter()
         .filter_map(|observation| match &observation.body {
             Body::Sample(sample) => Some(sample.metric.as_str()),
+            Body::Fact(_) => Some("quoted from a log"),
             _ => None,
         })
         .collect();
     metrics.sort_unstable();
     metrics.dedup();
     claim.summary = format!(
-        "{} samples ({}) show the connector at its limit while the database could not be reached through it.",
+        "{} figures ({}) show the connector at its limit while the database could not be reached through it.",
         full.len(),
         metrics.join(", ")
     );

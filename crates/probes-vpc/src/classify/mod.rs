@@ -16,7 +16,7 @@ use shakedown_core::id::Cause;
 use shakedown_core::{AttemptEnd, Case, Evidence, Observation};
 
 use crate::causes::{VPC_CONNECTOR_CAPACITY, VPC_EGRESS};
-use signals::{CAPACITY_WORD, NO_CONNECTOR};
+use signals::{CAPACITY_WORD, CONNECTOR_BUSY, NO_CONNECTOR};
 
 const CONFIGURATION_ERROR: Cause = Cause::new("configuration_error");
 const UNREACHABLE: Cause = Cause::new("cloud_sql_unreachable");
@@ -25,6 +25,7 @@ pub use signals::TABLE as SIGNALS;
 
 shakedown_core::observation_kinds! {
     CAPACITY_WORD_META, CAPACITY_WORD, "a line that has the word capacity and states no figure";
+    CONNECTOR_BUSY_META, CONNECTOR_BUSY, "a line that states a connector near the end of its processor; cpu";
     NO_CONNECTOR_META, NO_CONNECTOR, "the connector that a revision names does not exist, is not ready or may not be used";
 }
 
@@ -43,18 +44,19 @@ shakedown_core::classifier! {
 
 fn all(evidence: &Evidence) -> Vec<Claim> {
     let cases = Case::all(evidence);
-    let claims = |case| {
+    let claims = |case: &Case<'_>| {
         let setting = dropped::connector(case).or_else(|| egress(case));
         let setting = setting.or_else(|| public::no_way_out(case));
-        [capacity(case), path(case), setting].into_iter().flatten()
+        [capacity(case, &cases), path(case), setting].into_iter().flatten()
     };
     cases.iter().flat_map(claims).collect()
 }
 
-fn capacity(case: &Case<'_>) -> Option<Claim> {
+fn capacity(case: &Case<'_>, all: &[Case<'_>]) -> Option<Claim> {
     let unreachable = case.argue(&UNREACHABLE, |_| true);
     let queueing = case.argue(&VPC_CONNECTOR_CAPACITY, |_| true);
-    let figures = capacity::figures(case);
+    let mut figures = capacity::figures(case);
+    figures.full.extend(capacity::busy_lines(all, unreachable.as_ref()));
     if !figures.full.is_empty() && (unreachable.is_some() || queueing.is_some()) {
         return Some(capacity::at_its_limit(case, figures.full));
     }

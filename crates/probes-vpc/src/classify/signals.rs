@@ -9,12 +9,17 @@ pub(crate) const CAPACITY_WORD: &str = "vpc.capacity-word";
 /// The platform does not find the connector that a revision names.
 pub(crate) const NO_CONNECTOR: &str = "vpc.no-connector";
 
+/// A line that states the connector's processor, near its end.
+pub(crate) const CONNECTOR_BUSY: &str = "vpc.connector-busy";
+
 /// The log signals of this crate.
 pub const TABLE: SignalTable = SignalTable { name: "vpc", signals: SIGNALS };
 
 #[rustfmt::skip]
 const SIGNALS: &[LogSignal] = &[
     LogSignal::new("vpc.capacity-word", CAPACITY_WORD, &["VPC Connector Capacity", "VPC connector capacity", "vpc connector capacity", "VPC capacity", "apacity pressure", "apacity constraint", "Capacity Awareness", "VPC_CONNECTOR_CAPACITY", "connector capacity", "connector scaling"]).from(Emitter::Any).any_level(),
+    // Whoever watches the connector and writes its figures down: from the share on that samples count as full.
+    LogSignal::new("vpc.connector-busy", CONNECTOR_BUSY, &["cpu_", "cpu=", "cpu:", "cpu ", "CPU "]).with(&["onnector"]).capture(r"(?i)(?:vpc\S{0,12}[ _-]connector|vpcaccess|connector[ =:/]+[\w-]+)[^\n]*?\bcpu\w*(?: \w+){0,2}[ =:]{1,3}(?P<cpu>0?\.[89]\d*|1\.0+|[89]\d(?:\.\d+)? ?%|100(?:\.0+)? ?%)").from(Emitter::Any).any_level(),
     LogSignal::new("vpc.no-connector", NO_CONNECTOR, &["/connectors/"]).with(&["does not exist"]).speaks("configuration_error", 0.85).from(Emitter::Any).any_level(),
     LogSignal::new("vpc.connector-not-ready", NO_CONNECTOR, &["/connectors/"]).with(&["not ready"]).speaks("configuration_error", 0.75).from(Emitter::Any).any_level(),
     // Cloud Run about instances of the service: an autoscaling notice.
