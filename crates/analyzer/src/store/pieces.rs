@@ -103,9 +103,15 @@ fn part(message: &str) -> Option<Part> {
     }
     let colon = memchr::memchr2(b':', b' ', bytes).unwrap_or(bytes.len());
     let named = bytes.get(colon) != Some(&b' ') && names_exception(&bytes[..colon]);
+    let begins = |words: &str| message.starts_with(words);
     let part = match () {
-        () if named => Part::Exception,
+        () if named || begins("panic: ") || begins("called `") => Part::Exception,
         () if is_chained(bytes) => Part::Chain,
+        // Tables keep no indentation.
+        () if begins("File \"") || (begins("goroutine ") && message.contains(" [running]:")) => {
+            Part::Frame
+        }
+        () if begins("thread '") && message.contains("' panicked at ") => Part::Head,
         () if bytes.trim_ascii_end().ends_with(TRACEBACK) => Part::Head,
         () => return None,
     };
@@ -263,7 +269,9 @@ fn wholes(pieces: &mut Vec<Piece>) -> Vec<Whole<'_>> {
 fn ends(open: &[&Piece], last: &Piece, next: &Piece) -> bool {
     let apart = next.at() - last.at();
     let raised = last.part == Part::Exception;
-    let another = raised && next.part != Part::Chain && apart > 0;
+    // Where the panic stands above its frames.
+    let above = next.part == Part::Frame && open.iter().all(|o| o.part == Part::Exception);
+    let another = raised && !above && next.part != Part::Chain && apart > 0;
     // Of one moment: what was raised twice was told twice.
     let again = raised && next.part == Part::Head && open.iter().any(|o| o.part == Part::Head);
     apart > APART_US || another || again
@@ -359,6 +367,15 @@ mod tests {
         assert_eq!(texts(&[&one[..], &[chain], &again].concat()).len(), 1);
         let later = one.map(|(at, text)| (at + 2 * APART_US, text));
         assert_eq!(texts(&[one, later].concat()).len(), 2);
+    }
+
+    #[test]
+    fn panics_of_other_languages_are_put_together_too() {
+        let thread = "thread 'main' panicked at src/main.rs:7:9:";
+        let value = "called `Result::unwrap()` on an `Err` value: PoolTimedOut";
+        assert_eq!(texts(&[(0, thread), (3, value)]), [[thread, value].join("\n")]);
+        let (panic, frames) = ("panic: shelf 3", "goroutine 1 [running]:");
+        assert_eq!(texts(&[(0, panic), (3, frames)]), [[frames, panic].join("\n")]);
     }
 
     #[test]

@@ -122,8 +122,12 @@ impl Building {
         let begins = sign.role <= Role::Begun;
         if !begins {
             let exit = matches!(sign.role, Role::ContainerExit | Role::Killed);
-            let late = seconds(self.attempt.ended, sign.at).is_some_and(|s| s > LATE_EXIT_S as f64);
-            return self.exited && exit && late;
+            let later = seconds(self.attempt.ended, sign.at);
+            let late = later.is_some_and(|s| s > LATE_EXIT_S as f64);
+            // What exited fails no more: the lines that began the next attempt are not held.
+            let again = matches!(sign.role, Role::PhaseFailed | Role::Failed | Role::ImportDeath)
+                && later.is_some_and(|s| s > OTHER_STREAM_S);
+            return self.exited && (again || (exit && late));
         }
         if self.exited {
             return true;
