@@ -19,6 +19,10 @@ pub const SOCKET_CLOSED: &str = "auth.socket-closed";
 /// The kind of fact that a WebSocket was opened and then closed because the service could not go on
 /// (1011).
 pub const SOCKET_BROKEN: &str = "app.socket-broken";
+/// With this a layer that knows of origins refuses one.
+const ORIGIN_REFUSED: u16 = 400;
+/// So many refused preflights are browsers', whatever they are refused with.
+const SOME: u64 = 10;
 /// So few refusals are no state of the service.
 const FEW: u64 = 3;
 
@@ -110,8 +114,9 @@ impl<'e> Case<'e> {
         let preflight = |traffic: &Traffic| traffic.request == RequestKind::Preflight;
         let let_in =
             |traffic: &Traffic| (preflight(traffic) || traffic.browser) && traffic.served();
-        counted(&let_in) == 0
-            && counted(&|traffic| preflight(traffic) && self.blocks(traffic)) >= FEW
+        let refused = |traffic: &Traffic| preflight(traffic) && self.blocks(traffic);
+        let origin = |traffic: &Traffic| refused(traffic) && traffic.status == ORIGIN_REFUSED;
+        counted(&let_in) == 0 && (counted(&origin) >= FEW || counted(&refused) >= SOME)
     }
 
     /// Whether an answer refuses a preflight. A layer that knows of origins says 400 to nobody else;
@@ -124,7 +129,7 @@ impl<'e> Case<'e> {
         let inside = !area(&preflight.path).is_empty();
         inside
             && match preflight.status {
-                400 => true,
+                ORIGIN_REFUSED => true,
                 401 | 403 | 405 => own(),
                 _ => false,
             }

@@ -141,8 +141,10 @@ pub struct Markers {
     phases: Vec<String>,
 }
 
-/// A traceback whose last line is an error, not somebody's wish to stop.
-const ENDED: &str = r"(?s)Traceback \(most recent.*\n[\w.]*(?:Error|Exception)\b[^\n]*\s*$";
+/// A traceback whose last line is an error, not somebody's wish to stop (`KeyboardInterrupt`,
+/// `CancelledError`).
+const ENDED: &str =
+    r"(?s)Traceback \(most recent.*\n[\w.]*(?:[^d\s]Error|mentedError|Exception)\b[^\n]*\s*$";
 
 /// What gunicorn, uvicorn, other servers and Cloud Run write: literal, role, pattern of a number.
 const COMMON: &[(&str, Role, Option<&str>)] = &[
@@ -357,6 +359,19 @@ mod tests {
         ] {
             assert!(!says_timeout(line), "{line}");
         }
+    }
+
+    #[test]
+    fn a_process_that_is_stopped_did_not_fail() {
+        let markers = Markers::new(&StartupConfig::default()).unwrap();
+        let ended = |last: &str| {
+            let head =
+                "Traceback (most recent call last):\n  File \"/usr/local/bin/uvicorn\", line 8";
+            let text = format!("{head}, in <module>\n    sys.exit(main())\n{last}");
+            markers.find(&text).iter().any(|marker| marker.role == Role::Failed)
+        };
+        assert!(ended("KeyError: 'rates'") && ended("NotImplementedError"));
+        assert!(!ended("KeyboardInterrupt") && !ended("asyncio.exceptions.CancelledError"));
     }
 
     #[test]
