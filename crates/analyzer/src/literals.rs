@@ -1,13 +1,17 @@
 //! Where any of some hundred literals stand in a text.
 //!
 //! Most texts hold none of them, so what counts is how soon that is known. An automaton goes from
-//! byte to byte and waits for memory at each; here every place is asked alone whether a literal may
-//! begin with the four bytes at it, and what may is compared.
+//! byte to byte and waits for memory at each; here every second place is asked alone whether a
+//! literal may stand with four of its first five bytes at it, and what may is compared.
 
 use hashbrown::HashMap;
 
-/// What a literal is found by.
-type Beginning = [u8; 4];
+/// What a literal is found by: its first four bytes, or the four after the first.
+type Four = [u8; 4];
+
+/// How far apart the places are that are asked: of its first bytes a literal has one `Four` for
+/// each remainder.
+const STEP: usize = 2;
 
 /// Bits of the filter: 8 KiB, so that it stays in the processor's nearest cache.
 const BITS: u32 = 16;
@@ -16,29 +20,34 @@ const BITS: u32 = 16;
 #[derive(Debug)]
 pub(crate) struct Literals {
     all: Vec<String>,
-    /// A bit for each beginning, by its hash.
+    /// A bit for each `Four`, by its hash.
     filter: Box<[u64; 1 << (BITS - 6)]>,
-    /// Indices of the literals with a beginning.
-    by_beginning: HashMap<Beginning, Vec<usize>>,
-    /// Indices of the literals too short to have one.
+    /// The literals that have a `Four`, by index, and how far from their beginning it is.
+    by_four: HashMap<Four, Vec<(usize, usize)>>,
+    /// Indices of the literals too short to have one for each remainder.
     short: Vec<usize>,
 }
 
 impl Literals {
     pub(crate) fn new(all: Vec<String>) -> Self {
         let mut filter = Box::new([0; 1 << (BITS - 6)]);
-        let mut by_beginning: HashMap<Beginning, Vec<usize>> = HashMap::new();
+        let mut by_four: HashMap<Four, Vec<(usize, usize)>> = HashMap::new();
         let mut short = Vec::new();
         for (index, literal) in all.iter().enumerate() {
-            let Some(beginning) = literal.as_bytes().first_chunk() else {
+            if literal.len() < size_of::<Four>() + STEP - 1 {
                 short.push(index);
                 continue;
-            };
-            let (word, bit) = place(*beginning);
-            filter[word] |= bit;
-            by_beginning.entry(*beginning).or_default().push(index);
+            }
+            // From the last: where one place may be of two beginnings, the first comes first.
+            for from in (0..STEP).rev() {
+                if let Some(four) = literal.as_bytes()[from..].first_chunk() {
+                    let (word, bit) = place(*four);
+                    filter[word] |= bit;
+                    by_four.entry(*four).or_default().push((index, from));
+                }
+            }
         }
-        Self { all, filter, by_beginning, short }
+        Self { all, filter, by_four, short }
     }
 
     /// All of them, by index.
@@ -55,28 +64,26 @@ impl Literals {
                 .filter(|at| self.stands(*index, text, *at))
                 .for_each(|at| found(*index, at));
         }
-        for (at, beginning) in text.windows(size_of::<Beginning>()).enumerate() {
-            let Some(beginning) = beginning.first_chunk() else { return };
-            let (word, bit) = place(*beginning);
+        let mut at = 0;
+        while let Some(four) = text.get(at..).and_then(<[u8]>::first_chunk) {
+            let (word, bit) = place(*four);
             if self.filter[word] & bit != 0 {
-                self.compare(*beginning, text, at, found);
+                self.compare(*four, text, at, found);
             }
+            at += STEP;
         }
     }
 
     /// Not often called, and not to be in the way of the loop.
     #[inline(never)]
-    fn compare(
-        &self,
-        beginning: Beginning,
-        text: &[u8],
-        at: usize,
-        found: &mut dyn FnMut(usize, usize),
-    ) {
-        let candidates = self.by_beginning.get(&beginning).into_iter().flatten();
-        candidates
-            .filter(|index| self.stands(**index, text, at))
-            .for_each(|index| found(*index, at));
+    fn compare(&self, four: Four, text: &[u8], at: usize, found: &mut dyn FnMut(usize, usize)) {
+        for (index, from) in self.by_four.get(&four).into_iter().flatten() {
+            if let Some(begin) = at.checked_sub(*from)
+                && self.stands(*index, text, begin)
+            {
+                found(*index, begin);
+            }
+        }
     }
 
     fn stands(&self, index: usize, text: &[u8], at: usize) -> bool {
@@ -84,10 +91,10 @@ impl Literals {
     }
 }
 
-/// The word and the bit of the filter that stand for a beginning.
+/// The word and the bit of the filter that stand for four bytes.
 #[inline(always)]
-fn place(beginning: Beginning) -> (usize, u64) {
-    let hash = u32::from_le_bytes(beginning).wrapping_mul(0x9e37_79b1) >> (32 - BITS);
+fn place(four: Four) -> (usize, u64) {
+    let hash = u32::from_le_bytes(four).wrapping_mul(0x9e37_79b1) >> (32 - BITS);
     ((hash >> 6) as usize, 1 << (hash & 63))
 }
 

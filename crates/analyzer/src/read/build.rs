@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use shakedown_core::Provenance;
 
 use super::audit::Audit;
-use super::record::{Failure, Json, Raw, Test};
+use super::keys::Keys;
+use super::record::{Failure, Raw, Test};
 use super::scan::{self, string_value, text};
 use super::{junit, text as lines, time};
 use crate::entry::{
@@ -39,10 +40,10 @@ pub(crate) fn entry<R>(
     ctx: &Context<'_>,
     give: impl FnOnce(&Entry<'_>, Notes) -> R,
 ) -> R {
-    let (instance, insert_id) = (text(raw.instance), text(raw.insert_id));
-    let http = http(raw.http);
+    let (instance, insert_id) = (raw.read(raw.instance), raw.read(raw.insert_id));
+    let http = http(raw);
     let (message, payload, audit) = body(raw, http.is_some());
-    let message = clean(message);
+    let message = if raw.literal { message } else { clean(message) };
     let severity = level(raw.severity)
         .or(raw.hint.severity)
         .or_else(|| level(raw.json.severity))
@@ -101,7 +102,7 @@ fn body<'a>(raw: &Raw<'a>, http: bool) -> (Cow<'a, str>, PayloadKind, Option<Aud
         return (Cow::Owned(message), PayloadKind::Text, None);
     }
     if !raw.json.whole.is_empty() && raw.text_rank < 3 {
-        return (json(&raw.json), PayloadKind::Json, None);
+        return (json(raw), PayloadKind::Json, None);
     }
     if raw.text_rank > 0 || !raw.json.failure.is_empty() {
         return (with_failure(words(raw), &raw.json.failure), PayloadKind::Text, None);
@@ -113,7 +114,7 @@ fn body<'a>(raw: &Raw<'a>, http: bool) -> (Cow<'a, str>, PayloadKind, Option<Aud
 #[inline]
 fn words<'a>(raw: &Raw<'a>) -> Cow<'a, str> {
     if !raw.plain {
-        return text(raw.text);
+        return raw.read(raw.text);
     }
     if raw.boxed > 0 {
         return Cow::Owned(super::table::without_box(raw.text, raw.boxed));
@@ -132,9 +133,10 @@ const WHOLE_PAYLOAD: usize = 4096;
 
 /// The message of a `jsonPayload`, with what its error adds.
 #[inline]
-fn json<'a>(json: &Json<'a>) -> Cow<'a, str> {
+fn json<'a>(raw: &Raw<'a>) -> Cow<'a, str> {
+    let json = &raw.json;
     let message = if json.message_rank > 0 {
-        text(json.message)
+        raw.read(json.message)
     } else {
         String::from_utf8_lossy(&json.whole[..json.whole.len().min(WHOLE_PAYLOAD)])
     };
@@ -216,6 +218,16 @@ fn test_level(raw: &Raw<'_>) -> Option<Severity> {
     }
 }
 
+/// Levels as exports write them, which is how most are.
+static LEVELS: Keys<Severity> = Keys::new(&[
+    ("DEBUG", Severity::Debug),
+    ("INFO", Severity::Info),
+    ("NOTICE", Severity::Notice),
+    ("WARNING", Severity::Warning),
+    ("ERROR", Severity::Error),
+    ("CRITICAL", Severity::Critical),
+]);
+
 /// The severity a field says. `DEFAULT` says nothing, so that the text decides.
 fn level(field: &[u8]) -> Option<Severity> {
     match field {
@@ -231,7 +243,9 @@ fn level(field: &[u8]) -> Option<Severity> {
             800 => Some(Severity::Emergency),
             _ => None,
         },
-        word => Severity::from_word(word).filter(|level| *level != Severity::Default),
+        word => LEVELS
+            .get(word)
+            .or_else(|| Severity::from_word(word).filter(|level| *level != Severity::Default)),
     }
 }
 
@@ -259,32 +273,29 @@ fn http_of_row(cells: &[u8]) -> Option<Http<'_>> {
 }
 
 #[inline]
-fn http(object: &[u8]) -> Option<Http<'_>> {
-    if object.is_empty() {
+fn http<'a>(raw: &Raw<'a>) -> Option<Http<'a>> {
+    if raw.http.is_empty() {
         return None;
     }
     if object.first() != Some(&b'{') {
         return http_of_row(object);
     }
     let mut http = Http::default();
-    for (key, value) in scan::members(object) {
+    for (key, value) in scan::members(raw.http) {
+        let inner = value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\""));
+        let words = inner.unwrap_or_default();
         match key {
-            b"requestMethod" | b"method" => http.method = string_value(value).unwrap_or_default(),
+            b"requestMethod" | b"method" => http.method = raw.read(words),
             b"requestUrl" | b"url" => {
-                let inner = value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\""));
-                let inner = inner.unwrap_or_default();
-                let query = memchr::memchr2(b'?', b'#', inner).unwrap_or(inner.len());
-                http.url = text(&inner[..query]);
+                let query = memchr::memchr2(b'?', b'#', words).unwrap_or(words.len());
+                http.url = raw.read(&words[..query]);
             }
             b"status" => {
-                let digits = value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\""));
-                let status = number(digits.unwrap_or(value)).unwrap_or_default();
+                let status = number(inner.unwrap_or(value)).unwrap_or_default();
                 http.status = u16::try_from(status).unwrap_or_default();
             }
             b"latency" => http.latency_s = latency(value),
-            b"userAgent" | b"user_agent" => {
-                http.user_agent = string_value(value).unwrap_or_default();
-            }
+            b"userAgent" | b"user_agent" => http.user_agent = raw.read(words),
             _ => {}
         }
     }

@@ -26,6 +26,8 @@ pub(crate) struct Raw<'a> {
     pub(crate) hint: Hint,
     /// Whether a copy without a payload was seen before.
     pub(crate) completes: bool,
+    /// Whether no string of it has an escape or a terminal colour, so that each is as it stands.
+    pub(crate) literal: bool,
     /// Whether `text` is plain text rather than the inside of a JSON string.
     pub(crate) plain: bool,
     /// Whether something else put a prefix before each line of it.
@@ -104,7 +106,13 @@ pub(crate) struct Test<'a> {
     pub(crate) stages: [&'a [u8]; 3],
 }
 
-impl Raw<'_> {
+impl<'a> Raw<'a> {
+    /// The text of the inside of one of its strings.
+    #[inline]
+    pub(crate) fn read(&self, inner: &'a [u8]) -> Cow<'a, str> {
+        if self.literal { scan::lossy(inner) } else { scan::text(inner) }
+    }
+
     /// Whether anything was found that makes the object an entry.
     pub(crate) fn is_entry(&self) -> bool {
         !(self.time.is_empty()
@@ -141,27 +149,28 @@ pub(crate) fn walk<'a>(
         return Ok(at + 1);
     }
     loop {
-        match bytes.get(at) {
-            Some(b'"') => {}
-            None => return Err(Bad::Incomplete),
-            Some(_) => return Err(Bad::Malformed(at)),
-        }
+        expect(bytes, at, b'"')?;
         let key_end = string_end(bytes, at + 1)?;
         let key = &bytes[at + 1..key_end];
         at = skip_ws(bytes, key_end + 1);
-        match bytes.get(at) {
-            Some(b':') => {}
-            None => return Err(Bad::Incomplete),
-            Some(_) => return Err(Bad::Malformed(at)),
-        }
+        expect(bytes, at, b':')?;
         at = visit(key, skip_ws(bytes, at + 1))?;
         at = skip_ws(bytes, at);
-        match bytes.get(at) {
-            Some(b',') => at = skip_ws(bytes, at + 1),
-            Some(b'}') => return Ok(at + 1),
-            None => return Err(Bad::Incomplete),
-            Some(_) => return Err(Bad::Malformed(at)),
+        if bytes.get(at) == Some(&b'}') {
+            return Ok(at + 1);
         }
+        expect(bytes, at, b',')?;
+        at = skip_ws(bytes, at + 1);
+    }
+}
+
+/// Whether `byte` stands at the position.
+#[inline(always)]
+fn expect(bytes: &[u8], at: usize, byte: u8) -> Result<(), Bad> {
+    match bytes.get(at) {
+        Some(found) if *found == byte => Ok(()),
+        None => Err(Bad::Incomplete),
+        Some(_) => Err(Bad::Malformed(at)),
     }
 }
 
@@ -255,6 +264,7 @@ pub(crate) fn parse<'a>(
     if raw.test.as_ref().is_some_and(|test| test.outcome.is_empty() && raw.text_rank == 0) {
         raw.test = None;
     }
+    raw.literal = memchr::memchr2(b'\\', 0x1b, &bytes[at..end]).is_none();
     Ok(end)
 }
 

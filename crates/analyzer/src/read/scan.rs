@@ -19,14 +19,15 @@ pub(crate) enum Bad {
 /// The first position from `at` that is no white space.
 #[inline(always)]
 pub(crate) fn skip_ws(bytes: &[u8], at: usize) -> usize {
-    // Mostly there is none.
+    // Mostly there is none, and what is white space is not above a space.
     match bytes.get(at) {
-        Some(b' ' | b'\n' | b'\r' | b'\t') => skip_many(bytes, at + 1),
+        Some(..=b' ') => skip_many(bytes, at),
         _ => at,
     }
 }
 
 /// [`skip_ws`] within an indentation.
+#[inline(never)]
 fn skip_many(bytes: &[u8], mut at: usize) -> usize {
     const SPACES: u64 = u64::from_le_bytes([b' '; 8]);
     while let Some(byte) = bytes.get(at) {
@@ -51,9 +52,7 @@ fn skip_many(bytes: &[u8], mut at: usize) -> usize {
 pub(crate) fn string_end(bytes: &[u8], mut at: usize) -> Result<usize, Bad> {
     // Most strings are short: the search over long ones costs more to start.
     for _ in 0..4 {
-        let Some(next) = bytes.get(at..at + lanes::WIDTH).and_then(<[u8]>::first_chunk) else {
-            break;
-        };
+        let Some(next) = bytes.get(at..).and_then(<[u8]>::first_chunk) else { break };
         let Some(found) = lanes::find2(*next, b'"', b'\\') else {
             at += lanes::WIDTH;
             continue;

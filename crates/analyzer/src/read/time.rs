@@ -32,13 +32,26 @@ fn two(bytes: &[u8]) -> Option<i64> {
     }
 }
 
+/// The number that eight digits make: pairs of neighbours are joined, three times.
+fn eight(digits: [u8; 8]) -> Option<i32> {
+    const HIGH: u64 = u64::from_le_bytes([0x80; 8]);
+    let values = u64::from_le_bytes(digits) ^ u64::from_le_bytes([b'0'; 8]);
+    // Above 9 a value with 0x76 added, or it itself, has its high bit set.
+    if (values | (values & !HIGH).wrapping_add(u64::from_le_bytes([0x76; 8]))) & HIGH != 0 {
+        return None;
+    }
+    let twos = (values * 10 + (values >> 8)) & 0x00ff_00ff_00ff_00ff;
+    let fours = (twos * 100 + (twos >> 16)) & 0x0000_ffff_0000_ffff;
+    Some(((fours & 0xffff) * 10_000 + (fours >> 32)) as i32)
+}
+
 /// Days from 1970-01-01 to a date of the Gregorian calendar (Howard Hinnant's algorithm).
 fn days(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let of_era = year.rem_euclid(400);
+    // Unsigned, which divides faster; an era more, so that it stays above 0.
+    let year = (year + 400 - i64::from(month <= 2)) as u32;
+    let (era, of_era) = (i64::from(year / 400), i64::from(year % 400));
     let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
+    (era - 1) * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
 }
 
 fn month_days(year: i64, month: i64) -> i64 {
@@ -80,6 +93,9 @@ pub(crate) fn stamp(bytes: &[u8]) -> Option<Stamp> {
     let mut digits = 0u32;
     if matches!(bytes.get(19), Some(b'.' | b',')) && bytes.get(20).is_some_and(u8::is_ascii_digit) {
         len = 20;
+        if let Some(first) = bytes[20..].first_chunk().and_then(|digits| eight(*digits)) {
+            (nanos, digits, len) = (first, 8, 28);
+        }
         while let Some(digit @ b'0'..=b'9') = bytes.get(len) {
             if digits < 9 {
                 nanos = nanos * 10 + i32::from(digit - b'0');

@@ -126,13 +126,16 @@ pub(super) fn request_kind(path: &str) -> RequestKind {
     const HEALTH: [&str; 9] =
         ["health", "healthz", "ready", "readyz", "live", "livez", "ping", "readiness", "liveness"];
     const SOCKET: [&str; 4] = ["ws", "websocket", "socket.io", "wss"];
-    let has = |names: &[&str]| {
-        path.split('/').any(|part| names.iter().any(|name| part.eq_ignore_ascii_case(name)))
-    };
-    match () {
+    let mut kind = RequestKind::Other;
+    for part in path.as_bytes().split(|byte| *byte == b'/') {
+        let is = |name: &&str| part.eq_ignore_ascii_case(name.as_bytes());
         // `/ws/health` is a health check of the WebSocket router, by plain HTTP.
-        () if has(&HEALTH) => RequestKind::Health,
-        () if has(&SOCKET) => RequestKind::Websocket,
-        () => RequestKind::Other,
+        if HEALTH.iter().any(is) {
+            return RequestKind::Health;
+        }
+        if SOCKET.iter().any(is) {
+            kind = RequestKind::Websocket;
+        }
     }
+    kind
 }
