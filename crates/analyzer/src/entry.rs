@@ -46,7 +46,7 @@ pub struct Entry<'a> {
     /// The request, for entries about one.
     pub http: Option<Http<'a>>,
     /// The call, for audit entries.
-    pub audit: Option<Audit>,
+    pub audit: Option<Box<Audit>>,
     /// The entry's labels.
     pub labels: Labels<'a>,
     /// What kind of record it is.

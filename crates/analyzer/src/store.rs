@@ -227,7 +227,7 @@ impl Service {
             return;
         }
         if let Some(audit) = &entry.audit {
-            self.calls.push((line_of(entry, &audit.status_message), audit.clone()));
+            self.calls.push((line_of(entry, &audit.status_message), Audit::clone(audit)));
             if self.calls.len() > CALLS * 8 {
                 self.shrink_calls();
             }
@@ -261,8 +261,10 @@ impl Service {
 
     fn hold(&mut self, entry: &Entry<'_>, repeat: u64, error: bool) {
         let held = &mut self.held;
-        held.from = held.from.into_iter().chain(entry.time).min();
-        held.to = held.to.into_iter().chain(entry.time).max();
+        if let Some(time) = entry.time {
+            held.from = Some(held.from.map_or(time, |from| from.min(time)));
+            held.to = Some(held.to.map_or(time, |to| to.max(time)));
+        }
         if entry.completes {
             // Its copy without words was counted.
             held.without_payload = held.without_payload.saturating_sub(repeat);

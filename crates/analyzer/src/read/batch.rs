@@ -1,17 +1,27 @@
 //! What parsing a block of input gives, and the state it hands to the next block.
 
+use super::habits::Habits;
 use super::record::Raw;
 use super::resource::Resources;
 use super::table::Columns;
 use super::tree::Tree;
+
+/// What is remembered from record to record within a block.
+#[derive(Debug, Default)]
+pub(crate) struct Memory<'a> {
+    /// What they came from.
+    pub(crate) resources: Resources<'a>,
+    /// How they are put together.
+    pub(crate) habits: Habits,
+}
 
 /// What was found in one block.
 #[derive(Debug, Default)]
 pub(crate) struct Batch<'a> {
     /// The records, in the order they stand.
     pub(crate) raws: Vec<Raw<'a>>,
-    /// What the records before came from.
-    resources: Resources<'a>,
+    /// What the records before were like.
+    memory: Memory<'a>,
     /// Where broken records begin, counted from the beginning of the block.
     pub(crate) broken: Vec<(usize, Why)>,
     /// Objects and values that are no entries, where entries were expected.
@@ -27,10 +37,10 @@ impl<'a> Batch<'a> {
     }
 
     /// A new record at the end, to be filled where it lies, and what helps to.
-    #[inline]
-    pub(crate) fn slot(&mut self) -> (&mut Raw<'a>, &mut Resources<'a>) {
+    #[inline(always)]
+    pub(crate) fn slot(&mut self) -> (&mut Raw<'a>, &mut Memory<'a>) {
         self.raws.push(Raw::default());
-        (self.raws.last_mut().expect("one was just pushed"), &mut self.resources)
+        (self.raws.last_mut().expect("one was just pushed"), &mut self.memory)
     }
 }
 

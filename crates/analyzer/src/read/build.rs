@@ -13,6 +13,7 @@ use crate::entry::{
     ClockSource, Entry, FileId, Http, Labels, Location, LogName, Origin, PayloadKind, Severity,
 };
 use crate::template::template;
+use time::Minute;
 
 /// What a file and the options say about every entry of it.
 #[derive(Clone, Copy, Debug)]
@@ -38,24 +39,25 @@ pub(crate) struct Notes {
 pub(crate) fn entry<R>(
     raw: &Raw<'_>,
     ctx: &Context<'_>,
+    near: &mut Minute,
     give: impl FnOnce(&Entry<'_>, Notes) -> R,
 ) -> R {
     let (instance, insert_id) = (raw.read(raw.instance), raw.read(raw.insert_id));
     let http = http(raw);
     let (message, payload, audit) = body(raw, http.is_some());
-    let message = if raw.literal { message } else { clean(message) };
+    let message = clean(message, raw.literal);
     let severity = level(raw.severity)
         .or(raw.hint.severity)
         .or_else(|| level(raw.json.severity))
         .or_else(|| test_level(raw))
         .or_else(|| Severity::from_text(&message))
         .unwrap_or_default();
-    let field = time::stamp(raw.time).or_else(|| time::stamp(raw.json.time));
+    let field = time::stamp_near(raw.time, near).or_else(|| time::stamp(raw.json.time));
     let clock =
         if field.is_none() || raw.plain { ClockSource::Container } else { ClockSource::Google };
     let stamp = field.or_else(|| time::in_line(message.as_bytes()));
     let log = match LogName::from_name(raw.log) {
-        LogName::Other if raw.log.is_empty() => infer_log(&message, payload, audit.as_ref()),
+        LogName::Other if raw.log.is_empty() => infer_log(&message, payload, audit.as_deref()),
         log => log,
     };
     let entry = Entry {
@@ -86,12 +88,12 @@ pub(crate) fn entry<R>(
 
 /// The words of a record, the form they were in, and the call it is about.
 #[inline]
-fn body<'a>(raw: &Raw<'a>, http: bool) -> (Cow<'a, str>, PayloadKind, Option<Audit>) {
+fn body<'a>(raw: &Raw<'a>, http: bool) -> (Cow<'a, str>, PayloadKind, Option<Box<Audit>>) {
     if !raw.proto.is_empty() || raw.json.audit {
         let payload = if raw.proto.is_empty() { raw.json.whole } else { raw.proto };
         let audit = Audit::parse(payload);
         let message = audit.as_ref().map(|audit| audit.status_message.clone()).unwrap_or_default();
-        return (Cow::Owned(message), PayloadKind::Proto, audit);
+        return (Cow::Owned(message), PayloadKind::Proto, audit.map(Box::new));
     }
     if let Some(result) = &raw.test {
         let message = if result.xml {
@@ -340,8 +342,12 @@ fn infer_log(message: &str, payload: PayloadKind, audit: Option<&Audit>) -> LogN
 }
 
 /// Without terminal colours; a traceback that was escaped twice on its way here has its lines back.
-fn clean(message: Cow<'_, str>) -> Cow<'_, str> {
-    let Some(first) = memchr::memchr2(0x1b, b'\\', message.as_bytes()) else { return message };
+#[inline]
+fn clean(message: Cow<'_, str>, literal: bool) -> Cow<'_, str> {
+    let bytes = message.as_bytes();
+    let special =
+        if literal { memchr::memchr(0x1b, bytes) } else { memchr::memchr2(0x1b, b'\\', bytes) };
+    let Some(first) = special else { return message };
     let message = match memchr::memchr(0x1b, &message.as_bytes()[first..]) {
         Some(_) => Cow::Owned(strip_ansi(&message)),
         None => message,
@@ -358,7 +364,7 @@ fn clean(message: Cow<'_, str>) -> Cow<'_, str> {
 fn strip_ansi(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some(at) = rest.find('\x1b') {
+    while let Some(at) = memchr::memchr(0x1b, rest.as_bytes()) {
         out.push_str(&rest[..at]);
         rest = after_escape(&rest[at + 1..]);
     }

@@ -117,8 +117,8 @@ fn object(rest: &[u8], tree: impl Fn() -> State, lines: impl Fn() -> State) -> (
 
 fn is_entry(object: &[u8]) -> bool {
     let mut batch = Batch::default();
-    let (raw, resources) = batch.slot();
-    record::parse(object, 0, Hint::default(), raw, resources).is_ok() && raw.is_entry()
+    let (raw, memory) = batch.slot();
+    record::parse(object, 0, Hint::default(), raw, memory).is_ok() && raw.is_entry()
 }
 
 fn is_junit(rest: &[u8]) -> bool {

@@ -28,18 +28,33 @@ impl<T: Copy> Keys<T> {
         Self { named, slots }
     }
 
-    /// What `key` stands for.
+    /// How many keys there are.
+    pub(crate) const fn len(&self) -> usize {
+        self.named.len()
+    }
+
+    /// What the key at a place stands for.
+    pub(crate) fn at(&self, place: usize) -> T {
+        self.named[place].1
+    }
+
+    /// The place of `key`.
     #[inline]
-    pub(crate) fn get(&self, key: &[u8]) -> Option<T> {
+    pub(crate) fn find(&self, key: &[u8]) -> Option<usize> {
         let mut slot = first_slot(key);
         loop {
-            let index = usize::from(self.slots[slot]).checked_sub(1)?;
-            let (name, what) = self.named[index];
-            if same(name.as_bytes(), key) {
-                return Some(what);
+            let place = usize::from(self.slots[slot]).checked_sub(1)?;
+            if same(self.named[place].0.as_bytes(), key) {
+                return Some(place);
             }
             slot = (slot + 1) % SLOTS;
         }
+    }
+
+    /// What `key` stands for.
+    #[inline]
+    pub(crate) fn get(&self, key: &[u8]) -> Option<T> {
+        self.find(key).map(|place| self.at(place))
     }
 }
 

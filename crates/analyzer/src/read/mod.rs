@@ -9,6 +9,7 @@ mod batch;
 mod build;
 mod fields;
 mod format;
+mod habits;
 mod input;
 mod junit;
 mod keys;

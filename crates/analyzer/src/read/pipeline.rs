@@ -310,8 +310,9 @@ fn one<S: EntrySink>(
         assumed_offset_s: shared.options.assumed_offset_s,
         service: &shared.options.service,
     };
+    let mut near = time::Minute::default();
     for raw in &batch.raws {
-        build::entry(raw, &ctx, |entry, notes| {
+        build::entry(raw, &ctx, &mut near, |entry, notes| {
             tally.zone_assumed += u64::from(notes.zone_assumed);
             tally.add(entry);
             sink.entry(entry);

@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-use super::fields::{FIELDS, Field, JSON_FIELDS, JsonField};
+use super::batch::Memory;
+use super::fields::{Field, JSON_FIELDS, JsonField};
+use super::habits::{Member, Next, Step};
 use super::resource::Resources;
 use super::scan::{self, Bad, skip_value, skip_ws, string_end};
 use crate::entry::Origin;
@@ -26,7 +28,7 @@ pub(crate) struct Raw<'a> {
     pub(crate) hint: Hint,
     /// Whether a copy without a payload was seen before.
     pub(crate) completes: bool,
-    /// Whether no string of it has an escape or a terminal colour, so that each is as it stands.
+    /// Whether no string of it has an escape, so that each is as it stands.
     pub(crate) literal: bool,
     /// Whether `text` is plain text rather than the inside of a JSON string.
     pub(crate) plain: bool,
@@ -166,7 +168,7 @@ pub(crate) fn walk<'a>(
 
 /// Whether `byte` stands at the position.
 #[inline(always)]
-fn expect(bytes: &[u8], at: usize, byte: u8) -> Result<(), Bad> {
+pub(crate) fn expect(bytes: &[u8], at: usize, byte: u8) -> Result<(), Bad> {
     match bytes.get(at) {
         Some(found) if *found == byte => Ok(()),
         None => Err(Bad::Incomplete),
@@ -257,26 +259,37 @@ pub(crate) fn parse<'a>(
     at: usize,
     hint: Hint,
     raw: &mut Raw<'a>,
-    resources: &mut Resources<'a>,
+    memory: &mut Memory<'a>,
 ) -> Result<usize, Bad> {
     (raw.at, raw.hint) = (at, hint);
-    let end = walk(bytes, at, |key, at| member(bytes, key, at, raw, resources))?;
+    let (mut next, mut value_end) = (Member::default(), at + 1);
+    let end = loop {
+        match memory.habits.step(bytes, value_end, next)? {
+            Step::End(end) => break end,
+            Step::Value(Next { member, field }, at) => {
+                next = member;
+                value_end = match field {
+                    Some(field) => take(bytes, field, at, raw, &mut memory.resources)?,
+                    None => skip_value(bytes, at)?,
+                };
+            }
+        }
+    };
     if raw.test.as_ref().is_some_and(|test| test.outcome.is_empty() && raw.text_rank == 0) {
         raw.test = None;
     }
-    raw.literal = memchr::memchr2(b'\\', 0x1b, &bytes[at..end]).is_none();
+    raw.literal = memchr::memchr(b'\\', &bytes[at..end]).is_none();
     Ok(end)
 }
 
 #[inline(always)]
-fn member<'a>(
+fn take<'a>(
     bytes: &'a [u8],
-    key: &[u8],
+    field: Field,
     at: usize,
     raw: &mut Raw<'a>,
     resources: &mut Resources<'a>,
 ) -> Result<usize, Bad> {
-    let Some(field) = FIELDS.get(key) else { return skip_value(bytes, at) };
     let text =
         |rank, raw: &mut Raw<'a>| take_ranked(bytes, at, rank, &mut raw.text_rank, &mut raw.text);
     match field {

@@ -102,7 +102,14 @@ fn skip_container(bytes: &[u8], mut at: usize) -> Result<usize, Bad> {
     let mut depth = 0usize;
     loop {
         match bytes.get(at).ok_or(Bad::Incomplete)? {
-            b'"' => at = string_end(bytes, at + 1)?,
+            b'"' => {
+                at = string_end(bytes, at + 1)? + 1;
+                // Mostly one byte stands between two strings.
+                if bytes.get(at + 1) == Some(&b'"') && matches!(bytes[at], b':' | b',') {
+                    at += 1;
+                }
+                continue;
+            }
             b'{' | b'[' => depth += 1,
             b'}' | b']' => {
                 depth -= 1;
@@ -227,11 +234,8 @@ fn unicode(after: &[u8]) -> (Option<char>, usize) {
 }
 
 fn hex4(digits: &[u8]) -> Option<u32> {
-    let digits = digits.get(..4)?;
-    if !digits.iter().all(u8::is_ascii_hexdigit) {
-        return None;
-    }
-    u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+    let digits = digits.first_chunk::<4>()?;
+    digits.iter().try_fold(0, |value, digit| Some(value * 16 + char::from(*digit).to_digit(16)?))
 }
 
 #[cfg(test)]

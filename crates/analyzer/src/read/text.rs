@@ -66,8 +66,8 @@ fn json_line<'a>(bytes: &'a [u8], at: usize, end: usize, last: bool, batch: &mut
     let line = &bytes[..end];
     let mut at = skip_ws(line, at);
     while at < end {
-        let (raw, resources) = batch.slot();
-        match record::parse(line, at, Hint::default(), raw, resources) {
+        let (raw, memory) = batch.slot();
+        match record::parse(line, at, Hint::default(), raw, memory) {
             Ok(after) => {
                 if !raw.is_entry() {
                     let text = &line[at..after];

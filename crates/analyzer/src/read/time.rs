@@ -63,29 +63,31 @@ fn month_days(year: i64, month: i64) -> i64 {
     }
 }
 
+/// The minute met last: entries mostly stand beside others of the same.
+#[derive(Debug, Default)]
+pub(crate) struct Minute(Option<([u8; 16], i64)>);
+
 /// The time at the beginning of `bytes`: `2025-09-16T00:42:59.910682Z`, with a space or `T`, a
 /// fraction after a dot or comma or none, a zone (`Z`, `+00:00`, ` +0000`, ` UTC`) or none, `/`
 /// between the parts of the date as Go and nginx write them.
 pub(crate) fn stamp(bytes: &[u8]) -> Option<Stamp> {
-    let date = bytes.get(..19)?;
-    let between = date[4];
-    if !(between == b'-' || between == b'/')
-        || date[7] != between
-        || !matches!(date[10], b'T' | b't' | b' ')
-        || date[13] != b':'
-        || date[16] != b':'
-    {
-        return None;
-    }
-    let year = two(date)? * 100 + two(&date[2..])?;
-    let (month, day) = (two(&date[5..])?, two(&date[8..])?);
-    let (hour, minute, second) = (two(&date[11..])?, two(&date[14..])?, two(&date[17..])?);
-    if !(1..=12).contains(&month)
-        || !(1..=month_days(year, month)).contains(&day)
-        || hour > 23
-        || minute > 59
-        || second > 60
-    {
+    stamp_near(bytes, &mut Minute::default())
+}
+
+/// The same, of which the last minute is remembered.
+#[inline]
+pub(crate) fn stamp_near(bytes: &[u8], near: &mut Minute) -> Option<Stamp> {
+    let written = bytes.first_chunk()?;
+    let begun = match near.0 {
+        Some((known, begun)) if known == *written => begun,
+        _ => {
+            let begun = minute(written)?;
+            near.0 = Some((*written, begun));
+            begun
+        }
+    };
+    let second = two(bytes.get(17..)?)?;
+    if bytes[16] != b':' || second > 60 {
         return None;
     }
     let mut len = 19;
@@ -107,10 +109,9 @@ pub(crate) fn stamp(bytes: &[u8]) -> Option<Stamp> {
     }
     let zone = zone(&bytes[len..]);
     let (offset, zone_len) = zone.unwrap_or((0, 0));
-    // A leap second is the second it follows.
-    let seconds = days(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second.min(59);
     Some(Stamp {
-        seconds: seconds - offset,
+        // A leap second is the second it follows.
+        seconds: begun + second.min(59) - offset,
         nanos,
         resolution_ms: match digits {
             0 => 1000,
@@ -121,6 +122,29 @@ pub(crate) fn stamp(bytes: &[u8]) -> Option<Stamp> {
         zoned: zone.is_some(),
         len: len + zone_len,
     })
+}
+
+/// When the minute began that `2025-09-16T00:42` is, in seconds since 1970.
+fn minute(date: &[u8; 16]) -> Option<i64> {
+    let between = date[4];
+    if !(between == b'-' || between == b'/')
+        || date[7] != between
+        || !matches!(date[10], b'T' | b't' | b' ')
+        || date[13] != b':'
+    {
+        return None;
+    }
+    let year = two(date)? * 100 + two(&date[2..])?;
+    let (month, day) = (two(&date[5..])?, two(&date[8..])?);
+    let (hour, minute) = (two(&date[11..])?, two(&date[14..])?);
+    if !(1..=12).contains(&month)
+        || !(1..=month_days(year, month)).contains(&day)
+        || hour > 23
+        || minute > 59
+    {
+        return None;
+    }
+    Some(days(year, month, day) * 86_400 + hour * 3600 + minute * 60)
 }
 
 /// The time a logger put at the beginning of a line, after a bracket or a colour.

@@ -220,8 +220,8 @@ impl Tree {
         if top.is_none() && has_collection(&bytes[at..]) {
             return self.push(inside, at);
         }
-        let (raw, resources) = batch.slot();
-        let end = record::parse(bytes, at, hint, raw, resources);
+        let (raw, memory) = batch.slot();
+        let end = record::parse(bytes, at, hint, raw, memory);
         if end.is_ok() && raw.is_entry() {
             // An export's own id: an entry, whatever it is called where it stands.
             if raw.hint.origin == Origin::Summary && !raw.insert_id.is_empty() {
@@ -287,8 +287,8 @@ impl Tree {
         };
         if first == b'{' && frame.deep {
             // One issue, under its own name.
-            let (raw, resources) = batch.slot();
-            let end = record::parse(bytes, value, frame.hint, raw, resources);
+            let (raw, memory) = batch.slot();
+            let end = record::parse(bytes, value, frame.hint, raw, memory);
             if end.is_ok() && raw.text_rank > 0 {
                 return end;
             }
