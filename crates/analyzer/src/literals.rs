@@ -4,10 +4,8 @@
 //! byte to byte and waits for memory at each; here every second place is asked alone whether a
 //! literal may stand with four of its first five bytes at it, and what may is compared.
 
-use hashbrown::HashMap;
-
-/// What a literal is found by: its first four bytes, or the four after the first.
-type Four = [u8; 4];
+/// What a literal is found by: its first four bytes, or the four after the first, as they lie.
+type Four = u32;
 
 /// How far apart the places are that are asked: of its first bytes a literal has one `Four` for
 /// each remainder.
@@ -16,14 +14,29 @@ const STEP: usize = 2;
 /// Bits of the filter: 8 KiB, so that it stays in the processor's nearest cache.
 const BITS: u32 = 16;
 
+/// How many sets of literals are told apart before their fours are compared.
+const BUCKETS: usize = 1 << 10;
+
+/// Four bytes of a literal.
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    four: Four,
+    /// Which literal.
+    index: usize,
+    /// How far from its beginning they stand.
+    from: usize,
+}
+
 /// A set of literals to search for.
 #[derive(Debug)]
 pub(crate) struct Literals {
     all: Vec<String>,
     /// A bit for each `Four`, by its hash.
     filter: Box<[u64; 1 << (BITS - 6)]>,
-    /// The literals that have a `Four`, by index, and how far from their beginning it is.
-    by_four: HashMap<Four, Vec<(usize, usize)>>,
+    /// What each `Four` may be of, those whose hash has the same high bits beside each other.
+    fours: Vec<Candidate>,
+    /// Where in `fours` those with such high bits begin, and one more for their end.
+    begins: Vec<u16>,
     /// Indices of the literals too short to have one for each remainder.
     short: Vec<usize>,
 }
@@ -31,7 +44,7 @@ pub(crate) struct Literals {
 impl Literals {
     pub(crate) fn new(all: Vec<String>) -> Self {
         let mut filter = Box::new([0; 1 << (BITS - 6)]);
-        let mut by_four: HashMap<Four, Vec<(usize, usize)>> = HashMap::new();
+        let mut fours = Vec::new();
         let mut short = Vec::new();
         for (index, literal) in all.iter().enumerate() {
             if literal.len() < size_of::<Four>() + STEP - 1 {
@@ -41,13 +54,18 @@ impl Literals {
             // From the last: where one place may be of two beginnings, the first comes first.
             for from in (0..STEP).rev() {
                 if let Some(four) = literal.as_bytes()[from..].first_chunk() {
-                    let (word, bit) = place(*four);
+                    let four = u32::from_le_bytes(*four);
+                    let (word, bit) = place(four);
                     filter[word] |= bit;
-                    by_four.entry(*four).or_default().push((index, from));
+                    fours.push(Candidate { four, index, from });
                 }
             }
         }
-        Self { all, filter, by_four, short }
+        // Stable: what stands beside each other stays in the order of its literals.
+        fours.sort_by_key(|candidate| bucket(candidate.four));
+        let begin = |high| fours.partition_point(|candidate| bucket(candidate.four) < high) as u16;
+        let begins = (0..=BUCKETS).map(begin).collect();
+        Self { all, filter, fours, begins, short }
     }
 
     /// All of them, by index.
@@ -64,12 +82,23 @@ impl Literals {
                 .filter(|at| self.stands(*index, text, *at))
                 .for_each(|at| found(*index, at));
         }
-        let mut at = 0;
-        while let Some(four) = text.get(at..).and_then(<[u8]>::first_chunk) {
-            let (word, bit) = place(*four);
+        let mut ask = |four: Four, at: usize| {
+            let (word, bit) = place(four);
             if self.filter[word] & bit != 0 {
-                self.compare(*four, text, at, found);
+                self.compare(four, text, at, found);
             }
+        };
+        let mut at = 0;
+        // Three places at once, while there are so many.
+        while let Some(eight) = text.get(at..).and_then(<[u8]>::first_chunk) {
+            let eight = u64::from_le_bytes(*eight);
+            for n in 0..3 {
+                ask((eight >> (8 * STEP * n)) as u32, at + STEP * n);
+            }
+            at += 3 * STEP;
+        }
+        while let Some(four) = text.get(at..).and_then(<[u8]>::first_chunk) {
+            ask(u32::from_le_bytes(*four), at);
             at += STEP;
         }
     }
@@ -77,25 +106,40 @@ impl Literals {
     /// Not often called, and not to be in the way of the loop.
     #[inline(never)]
     fn compare(&self, four: Four, text: &[u8], at: usize, found: &mut dyn FnMut(usize, usize)) {
-        for (index, from) in self.by_four.get(&four).into_iter().flatten() {
-            if let Some(begin) = at.checked_sub(*from)
-                && self.stands(*index, text, begin)
+        let high = bucket(four);
+        let (begin, end) = (usize::from(self.begins[high]), usize::from(self.begins[high + 1]));
+        for candidate in self.fours[begin..end].iter().filter(|candidate| candidate.four == four) {
+            if let Some(begin) = at.checked_sub(candidate.from)
+                && self.stands(candidate.index, text, begin)
             {
-                found(*index, begin);
+                found(candidate.index, begin);
             }
         }
     }
 
     fn stands(&self, index: usize, text: &[u8], at: usize) -> bool {
-        text[at..].starts_with(self.all[index].as_bytes())
+        let literal = self.all[index].as_bytes();
+        // Those that begin alike mostly differ in their last byte, which is cheaper to ask.
+        text.get(at..at + literal.len())
+            .is_some_and(|found| found.last() == literal.last() && found == literal)
     }
 }
 
 /// The word and the bit of the filter that stand for four bytes.
 #[inline(always)]
 fn place(four: Four) -> (usize, u64) {
-    let hash = u32::from_le_bytes(four).wrapping_mul(0x9e37_79b1) >> (32 - BITS);
-    ((hash >> 6) as usize, 1 << (hash & 63))
+    let hash = hash(four);
+    (hash >> 6, 1 << (hash & 63))
+}
+
+/// The set of literals that four bytes may be of.
+fn bucket(four: Four) -> usize {
+    hash(four) / ((1 << BITS) / BUCKETS)
+}
+
+#[inline(always)]
+fn hash(four: Four) -> usize {
+    (four.wrapping_mul(0x9e37_79b1) >> (32 - BITS)) as usize
 }
 
 #[cfg(test)]
