@@ -85,19 +85,18 @@ pub struct ProbeCtx {
 impl ProbeCtx {
     /// A context for `environment`, with a budget from its `[safety]` table.
     pub fn builder(environment: impl Into<Arc<Environment>>) -> ProbeCtxBuilder {
-        let environment = environment.into();
-        ProbeCtxBuilder(Self {
-            budget: environment.safety.budget(),
-            environment,
+        ProbeCtxBuilder {
+            environment: environment.into(),
             credentials: Arc::default(),
             allotment: None,
-            cancel: CancellationToken::new(),
+            budget: None,
+            cancel: None,
             deadline: None,
             shared: Shared::default(),
             cleanup: CleanupLedger::default(),
             session: None,
             listener: None,
-        })
+        }
     }
 
     /// The environment under test.
@@ -253,75 +252,97 @@ impl fmt::Debug for ProbeCtx {
 }
 
 /// Builds a [`ProbeCtx`].
-pub struct ProbeCtxBuilder(ProbeCtx);
+pub struct ProbeCtxBuilder {
+    environment: Arc<Environment>,
+    credentials: Arc<Credentials>,
+    allotment: Option<Allotment>,
+    budget: Option<Budget>,
+    cancel: Option<CancellationToken>,
+    deadline: Option<Instant>,
+    shared: Shared,
+    cleanup: CleanupLedger,
+    session: Option<Arc<str>>,
+    listener: Option<Listener>,
+}
 
 impl ProbeCtxBuilder {
     /// The resolved credentials; none by default.
     #[must_use]
     pub fn credentials(mut self, credentials: impl Into<Arc<Credentials>>) -> Self {
-        self.0.credentials = credentials.into();
+        self.credentials = credentials.into();
         self
     }
 
     /// Another budget than the environment's.
     #[must_use]
     pub fn budget(mut self, budget: Budget) -> Self {
-        self.0.budget = budget;
+        self.budget = Some(budget);
         self
     }
 
     /// What was set aside for this probe; all leases then come from it.
     #[must_use]
     pub fn allotment(mut self, allotment: Allotment) -> Self {
-        self.0.allotment = Some(allotment);
+        self.allotment = Some(allotment);
         self
     }
 
     /// When cancelled, the probe should come to an end.
     #[must_use]
     pub fn cancel(mut self, cancel: CancellationToken) -> Self {
-        self.0.cancel = cancel;
+        self.cancel = Some(cancel);
         self
     }
 
     /// When the probe's time is up.
     #[must_use]
     pub fn deadline(mut self, deadline: Instant) -> Self {
-        self.0.deadline = Some(deadline);
+        self.deadline = Some(deadline);
         self
     }
 
     /// The values shared by the probes of a run.
     #[must_use]
     pub fn shared(mut self, shared: Shared) -> Self {
-        self.0.shared = shared;
+        self.shared = shared;
         self
     }
 
     /// The ledger undo actions are registered in.
     #[must_use]
     pub fn cleanup(mut self, cleanup: CleanupLedger) -> Self {
-        self.0.cleanup = cleanup;
+        self.cleanup = cleanup;
         self
     }
 
     /// The run's session id.
     #[must_use]
     pub fn session(mut self, session: impl Into<Arc<str>>) -> Self {
-        self.0.session = Some(session.into());
+        self.session = Some(session.into());
         self
     }
 
     /// Who hears the notes of the probe. Called from the probe's task; must not block.
     #[must_use]
     pub fn listener(mut self, listener: impl Fn(Note) + Send + Sync + 'static) -> Self {
-        self.0.listener = Some(Arc::new(listener));
+        self.listener = Some(Arc::new(listener));
         self
     }
 
     /// The context.
     pub fn build(self) -> ProbeCtx {
-        self.0
+        ProbeCtx {
+            budget: self.budget.unwrap_or_else(|| self.environment.safety.budget()),
+            environment: self.environment,
+            credentials: self.credentials,
+            allotment: self.allotment,
+            cancel: self.cancel.unwrap_or_default(),
+            deadline: self.deadline,
+            shared: self.shared,
+            cleanup: self.cleanup,
+            session: self.session,
+            listener: self.listener,
+        }
     }
 }
 

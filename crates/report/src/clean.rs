@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::mem::take;
 use std::ops::Deref;
 
 use serde::Serialize;
@@ -35,7 +36,7 @@ impl CleanRecord {
     /// [`ReportError`] when the record holds a number that JSON has no word for. The runner makes no
     /// such record.
     pub fn new(record: RunRecord, redactor: &Redactor) -> Result<Self, ReportError> {
-        let record = cleaned(record, redactor)?;
+        let record = cleaned_record(record, redactor)?;
         let ids = record.plan.probes.iter().map(|planned| planned.id.clone());
         Ok(Self { planned: ids.zip(0..).collect(), record })
     }
@@ -78,6 +79,23 @@ impl Deref for CleanDiagnosis {
     }
 }
 
+/// `record` with every text in it cleaned. What there is much of goes one by one, so that never the
+/// whole record is held as text, and only what was not clean is read back.
+fn cleaned_record(mut record: RunRecord, redactor: &Redactor) -> Result<RunRecord, ReportError> {
+    fn each<T>(values: Vec<T>, redactor: &Redactor) -> Result<Vec<T>, ReportError>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        values.into_iter().map(|value| cleaned(value, redactor)).collect()
+    }
+    let planned = each(take(&mut record.plan.probes), redactor)?;
+    let probes = each(take(&mut record.probes), redactor)?;
+    let samples = each(take(&mut record.samples), redactor)?;
+    record = cleaned(record, redactor)?;
+    record.plan.probes = planned;
+    Ok(RunRecord { probes, samples, ..record })
+}
+
 /// `value` with every text in it cleaned. It is read back only when there was something to clean, or
 /// a `null`: what JSON has instead of a value that is not a number.
 fn cleaned<T>(value: T, redactor: &Redactor) -> Result<T, ReportError>
@@ -85,10 +103,15 @@ where
     T: Serialize + DeserializeOwned,
 {
     let json = serde_json::to_string(&value)?;
-    match scrub(&json, |text| clean(text, redactor)) {
+    match scrub(&json, |json| spares(json, redactor), |text| clean(text, redactor)) {
         Cow::Borrowed(clean) if !clean.contains("null") => Ok(value),
         clean => Ok(serde_json::from_str(&clean)?),
     }
+}
+
+/// Whether [`clean`] changes no part of `text`.
+fn spares(text: &str, redactor: &Redactor) -> bool {
+    redactor.spares(text) && matches!(sanitize(text), Cow::Borrowed(_))
 }
 
 /// `text` without secrets and control characters.

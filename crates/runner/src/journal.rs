@@ -1,5 +1,6 @@
 //! The journal: one line per event, on disk before the next step.
 
+use std::borrow::Cow;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -76,7 +77,10 @@ impl EventSink for Journal {
         if matches!(line.event, RunEvent::ProbeProgress { .. }) {
             return Ok(());
         }
-        let mut text = self.redactor.redact_json(&serde_json::to_string(line)?).into_owned();
+        let mut text = serde_json::to_string(line)?;
+        if let Cow::Owned(clean) = self.redactor.redact_json(&text) {
+            text = clean;
+        }
         text.push('\n');
         self.file.write_all(text.as_bytes())?;
         if matches!(line.event, RunEvent::PhaseFinished { .. } | RunEvent::RunFinished { .. }) {
