@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
 /// Size of each direction's buffer. tokio's default of 8 KiB halves the throughput.
 pub(crate) const BUFFER_BYTES: usize = 64 * 1024;
@@ -92,35 +92,25 @@ where
     }
 }
 
-/// Serves a bare relay: every connection to `listener` is carried to `upstream` without limits,
-/// counters or faults. A connection whose upstream cannot be reached is closed. For comparison
-/// with other relays; the connector carries bytes through the same loop.
-///
-/// Runs until dropped, or until `listener` fails. Connections are tasks of their own on the
-/// current runtime: on several worker threads they use several cores.
+/// Carries one connection of a bare relay to `upstream` and back, without limits, counters or
+/// faults. For comparison with other relays; the connector carries bytes through the same loop.
 ///
 /// # Errors
-/// When accepting fails for another reason than a connection that is gone again.
+/// When `upstream` cannot be reached or one way fails. Both ends are closed then.
 ///
 /// # Cancel safety
-/// Cancel safe; open connections go on until the runtime ends.
-pub async fn relay(listener: TcpListener, upstream: SocketAddr) -> io::Result<()> {
-    loop {
-        let (mut client, _) = match listener.accept().await {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
-            accepted => accepted?,
-        };
-        tokio::spawn(async move {
-            let mut server = TcpStream::connect(upstream).await?;
-            client.set_nodelay(true)?;
-            server.set_nodelay(true)?;
-            both_ways(client.split(), server.split(), &Unlimited).await
-        });
-    }
+/// Dropping it closes both ends; what was under way is lost.
+pub async fn relay(mut client: TcpStream, upstream: SocketAddr) -> io::Result<()> {
+    let mut server = TcpStream::connect(upstream).await?;
+    client.set_nodelay(true)?;
+    server.set_nodelay(true)?;
+    both_ways(client.split(), server.split(), &Unlimited).await
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpListener;
+
     use super::*;
 
     #[tokio::test]
@@ -136,7 +126,7 @@ mod tests {
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(relay(listener, upstream_address));
+        tokio::spawn(async move { relay(listener.accept().await?.0, upstream_address).await });
         let mut client = TcpStream::connect(address).await.unwrap();
         let sent: Vec<u8> = (0..1_000_000u32).map(|i| i as u8).collect();
         client.write_all(&sent).await.unwrap();
@@ -152,7 +142,7 @@ mod tests {
         let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(relay(listener, gone));
+        tokio::spawn(async move { relay(listener.accept().await?.0, gone).await });
         let mut client = TcpStream::connect(address).await.unwrap();
         assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
     }

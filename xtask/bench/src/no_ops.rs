@@ -1,6 +1,7 @@
 //! A whole run of probes that do nothing: plan, journal, JSON and JUnit written.
 
 use std::fs;
+use std::io::{BufWriter, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -71,7 +72,10 @@ pub(crate) fn run(dir: &Path, count: usize) -> Result<()> {
             .await
     }))?;
     let record = CleanRecord::new(record, &redactor)?;
-    fs::write(session.join("test_execution_log.json"), shakedown_report::json(&record))?;
+    let json = fs::File::create(session.join("test_execution_log.json"))?;
+    let mut json = BufWriter::with_capacity(64 * 1024, json);
+    shakedown_report::write_json(&record, &mut json)?;
+    json.flush()?;
     fs::write(session.join("junit.xml"), shakedown_report::junit(&record))?;
     let passed = record.probes.iter().filter(|probe| probe.result.word() == "pass").count();
     ensure!(passed == count, "{passed} of {count} passed: {:?}", record.conditions);

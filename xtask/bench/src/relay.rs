@@ -1,29 +1,38 @@
-//! The lab's relay without limits, on a thread for each core; a connection stays where it was
-//! accepted, as in haproxy.
+//! The lab's relay without limits, on a thread for each core; a connection stays on the thread it was
+//! given, and they are given out in turns. So haproxy does it, which gives each to the thread that has
+//! the fewest.
 
+use std::future::pending;
 use std::net::{SocketAddr, TcpListener};
 use std::thread;
 
 use anyhow::Result;
 use serde_json::json;
+use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 
-use crate::wait_for_end_of_input;
+use crate::{runtime, wait_for_end_of_input};
 
 pub(crate) fn run(upstream: SocketAddr) -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
-    listener.set_nonblocking(true)?;
     println!("{}", json!({ "address": listener.local_addr()? }));
-    for _ in 0..thread::available_parallelism()?.get() {
-        let listener = listener.try_clone()?;
-        thread::spawn(move || serve(listener, upstream));
-    }
+    let cores = thread::available_parallelism()?.get();
+    let workers = (0..cores).map(|_| worker()).collect::<Result<Vec<_>>>()?;
+    thread::spawn(move || {
+        for (client, worker) in listener.incoming().flatten().zip(workers.iter().cycle()) {
+            worker.spawn(async move {
+                client.set_nonblocking(true)?;
+                shakedown_lab::relay(TcpStream::from_std(client)?, upstream).await
+            });
+        }
+    });
     wait_for_end_of_input()
 }
 
-fn serve(listener: TcpListener, upstream: SocketAddr) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        Ok(shakedown_lab::relay(listener, upstream).await?)
-    })
+/// A thread that runs what it is given.
+fn worker() -> Result<Handle> {
+    let runtime = runtime()?;
+    let handle = runtime.handle().clone();
+    thread::spawn(move || runtime.block_on(pending::<()>()));
+    Ok(handle)
 }
