@@ -1,11 +1,13 @@
 //! The files of a session.
 
-use std::fs::OpenOptions;
-use std::io::{self, Write as _};
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::clean::{CleanDiagnosis, CleanRecord};
-use crate::{diagnosis_json, html, json, junit, markdown, metric_summaries, strategy_metrics};
+use crate::{
+    diagnosis_json, html, junit, markdown, metric_summaries, strategy_metrics, write_json,
+};
 
 /// A file that could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -28,9 +30,13 @@ pub fn write_files(
     diagnosis: &CleanDiagnosis,
     dir: &Path,
 ) -> Result<Vec<PathBuf>, FileError> {
-    // One text at a time is held in memory.
+    // One text at a time is held in memory, and the longest in pieces.
     let written = [
-        write(dir.join("test_execution_log.json"), &json(record)),
+        create(dir.join("test_execution_log.json"), |file| {
+            let mut file = BufWriter::with_capacity(BUFFER_BYTES, file);
+            write_json(record, &mut file)?;
+            file.flush()
+        }),
         write(dir.join("vpc_connector_metrics.json"), &strategy_metrics(record, "vpc")),
         write(dir.join("cloud_sql_operations.json"), &strategy_metrics(record, "cloudsql")),
         write(dir.join("metric_summaries.json"), &metric_summaries(record)),
@@ -42,12 +48,19 @@ pub fn write_files(
     written.into_iter().collect()
 }
 
+/// Of the longest file; the others are written in one piece.
+const BUFFER_BYTES: usize = 64 * 1024;
+
 fn write(path: PathBuf, text: &str) -> Result<PathBuf, FileError> {
+    create(path, |mut file| file.write_all(text.as_bytes()))
+}
+
+fn create(path: PathBuf, write: impl FnOnce(File) -> io::Result<()>) -> Result<PathBuf, FileError> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    match options.open(&path).and_then(|mut file| file.write_all(text.as_bytes())) {
+    match options.open(&path).and_then(write) {
         Ok(()) => Ok(path),
         Err(source) => Err(FileError { path, source }),
     }

@@ -1,15 +1,15 @@
 //! Reports of a run: the same [`RunRecord`](shakedown_core::record::RunRecord) for people, for CI and
 //! for other tools.
 //!
-//! Every function here is pure, text out of a record, but for [`write_files`]. All of them take a
-//! [`CleanRecord`], which only a [`Redactor`](shakedown_core::Redactor) makes: no report can forget to
-//! hide secrets or to defuse the control characters of strangers.
+//! Every function here is pure, text out of a record, but for [`write_files`] and [`write_json`]. All
+//! of them take a [`CleanRecord`], which only a [`Redactor`](shakedown_core::Redactor) makes: no report
+//! can forget to hide secrets or to defuse the control characters of strangers.
 //!
 //! | function | for |
 //! |---|---|
 //! | [`human`] | a person at a terminal; ten seconds, or everything with [`Style::detail`] |
 //! | [`impact`] | a person who asks what an outage costs |
-//! | [`json`] | tools: the whole record, schema `shakedown.run/1` |
+//! | [`json()`], [`write_json`] | tools: the whole record, schema `shakedown.run/1` |
 //! | [`junit`] | CI |
 //! | [`markdown`], [`html`] | people later |
 //! | [`diagnosis()`], [`explanation`], [`diagnosis_json`] | what `analyze` found |
@@ -30,6 +30,8 @@ mod metrics;
 mod stats;
 mod words;
 
+use std::io;
+
 pub use clean::{CleanDiagnosis, CleanRecord, ReportError};
 pub use diagnosis::{conclusion, diagnosis, explanation};
 pub use files::{FileError, write_files};
@@ -46,10 +48,19 @@ pub use words::{Overall, overall};
 /// The whole record as one JSON document, schema `shakedown.run/1`, indented, ending in a newline.
 /// The order of keys is that of the record and never changes.
 pub fn json(record: &CleanRecord) -> String {
-    let mut text = serde_json::to_string_pretty(&**record)
-        .expect("a clean record has been through JSON already");
-    text.push('\n');
-    text
+    let mut text = Vec::new();
+    write_json(record, &mut text).expect("a clean record has been through JSON already");
+    String::from_utf8(text).expect("JSON is UTF-8")
+}
+
+/// Writes what [`json`] gives, in many small pieces: have `out` buffer them.
+///
+/// # Errors
+///
+/// Those of `out`.
+pub fn write_json(record: &CleanRecord, mut out: impl io::Write) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut out, &**record)?;
+    out.write_all(b"\n")
 }
 
 /// A diagnosis as one JSON document, schema `shakedown.diagnosis/1`, indented, ending in a newline.

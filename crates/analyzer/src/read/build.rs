@@ -279,8 +279,8 @@ fn http<'a>(raw: &Raw<'a>) -> Option<Http<'a>> {
     if raw.http.is_empty() {
         return None;
     }
-    if object.first() != Some(&b'{') {
-        return http_of_row(object);
+    if raw.http.first() != Some(&b'{') {
+        return http_of_row(raw.http);
     }
     let mut http = Http::default();
     for (key, value) in scan::members(raw.http) {
