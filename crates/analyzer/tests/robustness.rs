@@ -7,8 +7,10 @@ use std::sync::Arc;
 use serde_json::Value;
 use shakedown_analyzer::diagnose;
 use shakedown_analyzer::read::{Input, ReadOptions};
+use shakedown_analyzer::signals::Search;
 use shakedown_core::classify::ClaimStatus;
 use shakedown_core::diagnosis::Diagnosis;
+use shakedown_core::startup::Markers;
 use support::{corpus, diagnose_with, roots, service, verdict};
 
 /// The window these tests spoil: a start-up that dies for a wrong password, again and again.
@@ -149,4 +151,14 @@ fn entries_from_1970_and_2262_are_entries_like_others() {
     let window = service(&diagnosis, "tickets").expect("is there").window;
     assert_eq!(window.from.map(|at| at.to_string()).as_deref(), Some("1970-01-01T00:00:00Z"));
     assert!(window.to.expect("a time").to_string().starts_with("2262-04-11T23:47:16"));
+}
+
+#[test]
+fn no_signal_slows_the_search_by_a_literal_that_is_too_short() {
+    let registry = shakedown_core::Registry::linked().expect("no duplicates");
+    let startup = shakedown_probes_smd::Startup::default().0;
+    let markers = Markers::new(&startup).expect("markers");
+    let search = Search::new(registry.signals(), markers).expect("patterns");
+    let short: Vec<_> = search.literals().filter(|literal| literal.len() < 5).collect();
+    assert_eq!(short, [""; 0], "asked for at every byte of every text");
 }

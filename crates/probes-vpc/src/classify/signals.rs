@@ -19,7 +19,7 @@ pub const TABLE: SignalTable = SignalTable { name: "vpc", signals: SIGNALS };
 const SIGNALS: &[LogSignal] = &[
     LogSignal::new("vpc.capacity-word", CAPACITY_WORD, &["VPC Connector Capacity", "VPC connector capacity", "vpc connector capacity", "VPC capacity", "apacity pressure", "apacity constraint", "Capacity Awareness", "VPC_CONNECTOR_CAPACITY", "connector capacity", "connector scaling"]).from(Emitter::Any).any_level(),
     // Whoever watches the connector and writes its figures down: from the share on that samples count as full.
-    LogSignal::new("vpc.connector-busy", CONNECTOR_BUSY, &["cpu_", "cpu=", "cpu:", "cpu ", "CPU "]).with(&["onnector"]).capture(r"(?i)(?:vpc\S{0,12}[ _-]connector|vpcaccess|connector[ =:/]+[\w-]+)[^\n]*?\bcpu\w*(?: \w+){0,2}[ =:]{1,3}(?P<cpu>0?\.[89]\d*|1\.0+|[89]\d(?:\.\d+)? ?%|100(?:\.0+)? ?%)").from(Emitter::Any).any_level(),
+    LogSignal::new("vpc.connector-busy", CONNECTOR_BUSY, &["onnector"]).capture(r"(?i)(?:vpc\S{0,12}[ _-]connector|vpcaccess|connector[ =:/]+[\w-]+)[^\n]*?\bcpu\w*(?: \w+){0,2}[ =:]{1,3}(?P<cpu>0?\.[89]\d*|1\.0+|[89]\d(?:\.\d+)? ?%|100(?:\.0+)? ?%)").from(Emitter::Any).any_level(),
     LogSignal::new("vpc.no-connector", NO_CONNECTOR, &["/connectors/"]).with(&["does not exist"]).speaks("configuration_error", 0.85).from(Emitter::Any).any_level(),
     LogSignal::new("vpc.connector-not-ready", NO_CONNECTOR, &["/connectors/"]).with(&["not ready"]).speaks("configuration_error", 0.75).from(Emitter::Any).any_level(),
     // Cloud Run about instances of the service: an autoscaling notice.
