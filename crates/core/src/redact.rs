@@ -36,32 +36,12 @@ static SHAPES: LazyLock<Regex> = LazyLock::new(|| {
     .expect("a constant pattern")
 });
 
-/// Three letters of every shape: most texts have none of them and are spared the pattern. None are of
-/// `pass`, which is the word for a probe that found the target in its good state.
-const HINTS: [&[u8; 3]; 10] =
-    [b"://", b"ssw", b"pwd", b"ecr", b"tok", b"key", b"bea", b"asi", b"eyj", b"a29"];
-
-/// For the first, second and third letter: which of the [`HINTS`] have that byte there, a bit each.
-static LETTERS: [[u16; 256]; 3] = {
-    let mut letters = [[0; 256]; 3];
-    let mut at = 0;
-    while at < HINTS.len() * 3 {
-        let letter = HINTS[at / 3][at % 3];
-        letters[at % 3][letter as usize] |= 1 << (at / 3);
-        letters[at % 3][letter.to_ascii_uppercase() as usize] |= 1 << (at / 3);
-        at += 1;
-    }
-    letters
-};
-
-/// Whether `text` has one of the [`HINTS`], in capitals or not.
-fn is_hinted(text: &str) -> bool {
-    let [first, second, third] = &LETTERS;
-    let all = |at: &[u8; 3]| {
-        first[usize::from(at[0])] & second[usize::from(at[1])] & third[usize::from(at[2])]
-    };
-    text.as_bytes().array_windows().any(|at| all(at) != 0)
-}
+/// A part of every shape: most texts have none of them and are spared the pattern. None is of `pass`,
+/// the word for a probe that found the target in its good state.
+static HINTS: LazyLock<AhoCorasick> = LazyLock::new(|| {
+    let hints = ["://", "ssw", "pwd", "secret", "token", "key", "bearer", "basic", "eyj", "ya29"];
+    AhoCorasick::builder().ascii_case_insensitive(true).build(hints).expect("a few constant words")
+});
 
 /// Hides secrets in text: those it was taught, in every encoding they travel in, and what looks
 /// like one.
@@ -114,7 +94,7 @@ impl Redactor {
 
     /// Whether no part of `text` can hold something to hide. Where it is `false`, that is still open.
     pub fn spares(&self, text: &str) -> bool {
-        !is_hinted(text) && !self.known.as_ref().is_some_and(|known| known.is_match(text))
+        !HINTS.is_match(text) && !self.known.as_ref().is_some_and(|known| known.is_match(text))
     }
 
     /// Whether `text` holds something that must not be written down.
@@ -130,7 +110,7 @@ impl fmt::Debug for Redactor {
 }
 
 fn shapes(text: &str) -> Cow<'_, str> {
-    if !is_hinted(text) {
+    if !HINTS.is_match(text) {
         return Cow::Borrowed(text);
     }
     SHAPES.replace_all(text, |found: &regex::Captures<'_>| {
