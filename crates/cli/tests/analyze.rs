@@ -29,11 +29,12 @@ fn json(output: &Output) -> Value {
 
 /// One entry of Cloud Logging.
 fn entry(id: &str, second: u32, severity: &str, message: &str) -> String {
+    let log = if message.starts_with("Container ") { "varlog%2Fsystem" } else { "stderr" };
     serde_json::json!({
         "insertId": id,
         "timestamp": format!("2026-03-04T08:00:{second:02}.000000Z"),
         "severity": severity,
-        "logName": "projects/p/logs/run.googleapis.com%2Fstderr",
+        "logName": format!("projects/p/logs/run.googleapis.com%2F{log}"),
         "resource": { "labels": { "service_name": "shop", "revision_name": "shop-1" } },
         "labels": { "instanceId": "i1" },
         "textPayload": message,
