@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use regex::Regex;
 use shakedown_core::lazy_regex::LazyRegex;
 use shakedown_core::signal::{Emitter, LogSignal};
-use shakedown_core::startup::{Marker, MarkerError, Markers, line_at};
+use shakedown_core::startup::{Marker, MarkerError, Markers, is_platform_line, line_at};
 
 use crate::entry::{Entry, LogName, Origin, Severity};
 use crate::literals::Literals;
@@ -40,18 +40,6 @@ const TRACEBACK: &str = "Traceback (most recent call last)";
 /// The line above the frames, whatever a logger put before it.
 const HEAD_OF_FRAMES: &str = "Traceback (most recent call last):";
 
-/// What only the platform writes: an application that has it in its own output quotes it.
-const PLATFORM: [&str; 8] = [
-    "Starting new instance. Reason:",
-    "Container called exit(",
-    "Container terminated on signal ",
-    "STARTUP TCP probe failed",
-    "STARTUP HTTP probe failed",
-    "STARTUP GRPC probe failed",
-    "Container failed to start.",
-    "Shutting down user disabled instance",
-];
-
 /// What a test runner prints: such text never supports a cause.
 const TEST_TALK: [&str; 5] =
     ["::test_", "AssertionError: assert", "short test summary info", "E       ", "/pytest"];
@@ -79,7 +67,7 @@ pub enum PatternError {
 enum Use {
     Signal(usize),
     Marker(usize),
-    /// A marker that only the platform writes.
+    /// One that only the platform writes: an application that has it in its own output quotes it.
     PlatformMarker(usize),
     Access,
     Printed,
@@ -167,7 +155,7 @@ impl Search {
         }
         for (index, literal) in markers.literals().enumerate() {
             literals.push(literal.to_owned());
-            let platform = PLATFORM.contains(&literal);
+            let platform = is_platform_line(literal);
             uses.push(if platform { Use::PlatformMarker(index) } else { Use::Marker(index) });
         }
         for literal in [" HTTP/1.1\" ", " HTTP/1.0\" ", " HTTP/2\" ", "\"WebSocket /"] {

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use attempts::{Sign, Timeline};
-pub use markers::{Marker, MarkerError, Markers, Role, line_at};
+pub use markers::{Marker, MarkerError, Markers, Role, is_platform_line, line_at};
 
 /// The phases of a start-up, the lines that mark them, and the limits inside them.
 ///

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use shakedown_core::Provenance;
+use shakedown_core::startup::is_platform_line;
 
 use super::audit::Audit;
 use super::keys::Keys;
@@ -311,31 +312,13 @@ fn latency(value: &[u8]) -> Option<f64> {
     (seconds.is_finite() && seconds >= 0.0).then_some(seconds)
 }
 
-/// What Cloud Run itself says. Exports that leave the log's name out are recognised by it.
-const SYSTEM: [&str; 13] = [
-    "Container called exit(",
-    "Container terminated on signal",
-    "Default STARTUP ",
-    "STARTUP HTTP probe ",
-    "STARTUP TCP probe ",
-    "STARTUP GRPC probe ",
-    "LIVENESS HTTP probe ",
-    "LIVENESS TCP probe ",
-    "LIVENESS GRPC probe ",
-    "Starting new instance. Reason:",
-    "Shutting down user disabled instance",
-    "Memory limit of ",
-    "Cloud SQL connection failed. Please see https://cloud.google.com/sql/docs/",
-];
-
 fn infer_log(message: &str, payload: PayloadKind, audit: Option<&Audit>) -> LogName {
     match (payload, audit) {
         (PayloadKind::Proto, Some(audit)) if audit.principal.is_empty() => LogName::AuditSystem,
         (PayloadKind::Proto, _) => LogName::AuditActivity,
         (PayloadKind::Http, _) => LogName::Requests,
-        (PayloadKind::Text, _) if SYSTEM.iter().any(|start| message.starts_with(start)) => {
-            LogName::System
-        }
+        // Exports that leave the log's name out are recognised by what is said.
+        (PayloadKind::Text, _) if is_platform_line(message) => LogName::System,
         (PayloadKind::Text, _) if message.starts_with("The request ") => LogName::Requests,
         _ => LogName::Other,
     }

@@ -206,6 +206,29 @@ const COMMON: &[(&str, Role, Option<&str>)] = &[
     ("database system is ready to accept connections", Role::Completed, None),
 ];
 
+/// What lines of Cloud Run itself begin with, in its `varlog/system`.
+const PLATFORM: [&str; 14] = [
+    "Container called exit(",
+    "Container terminated on signal",
+    "Container failed to start.",
+    "Default STARTUP ",
+    "STARTUP HTTP probe ",
+    "STARTUP TCP probe ",
+    "STARTUP GRPC probe ",
+    "LIVENESS HTTP probe ",
+    "LIVENESS TCP probe ",
+    "LIVENESS GRPC probe ",
+    "Starting new instance. Reason:",
+    "Shutting down user disabled instance",
+    "Memory limit of ",
+    "Cloud SQL connection failed. Please see https://cloud.google.com/sql/docs/",
+];
+
+/// Whether `text` begins as only lines of the platform do.
+pub fn is_platform_line(text: &str) -> bool {
+    PLATFORM.iter().any(|begin| text.starts_with(begin))
+}
+
 impl Markers {
     /// The common markers and those of `config`.
     ///
