@@ -83,6 +83,8 @@ pub struct Search {
     access: Regex,
     /// A request as `gcloud run services logs read` prints it: `GET 200 https://HOST/PATH`.
     printed: Regex,
+    /// A request as exports that keep no `httpRequest` write it: `GET https://HOST/PATH 200`.
+    flat: Regex,
 }
 
 /// A signal found in an entry.
@@ -167,6 +169,8 @@ impl Search {
                 literals.push(format!("{method} {hundreds}"));
                 uses.push(Use::Printed);
             }
+            literals.push(format!("{method} http"));
+            uses.push(Use::Printed);
         }
         let access = Regex::new(
             r#""(?:(?P<method>[A-Z]{3,7}) (?P<path>[^\s?"]*)\S* HTTP/[0-9.]+" (?P<status>[1-5][0-9]{2})|WebSocket (?P<ws>[^\s?"]*)[^\s"]*" (?P<wstatus>[1-5][0-9]{2}|\[accepted\]))"#,
@@ -176,6 +180,10 @@ impl Search {
             r"^(?:[\d:.TZ +-]+ )?(?P<method>[A-Z]{3,7}) (?P<status>[1-5][0-9]{2}) https?://[^\s/]+(?P<path>/?[^\s?]*)\S*\s*$",
         )
         .expect("a constant pattern");
+        let flat = Regex::new(
+            r"^(?P<method>[A-Z]{3,7}) https?://[^\s/]+(?P<path>/?[^\s?]*)\S* (?:-> ?|- |status[=: ]+)?(?P<status>[1-5][0-9]{2})$",
+        )
+        .expect("a constant pattern");
         Ok(Self {
             literals: Literals::new(literals),
             uses,
@@ -183,6 +191,7 @@ impl Search {
             markers,
             access,
             printed,
+            flat,
         })
     }
 
@@ -211,7 +220,12 @@ impl Search {
         if access {
             findings.access = self.access_line(message);
         } else if printed {
-            findings.access = self.printed.captures(message).and_then(|groups| answer(&groups));
+            // An application prints such a line about what it asks itself; an entry that has an id and
+            // no log is a row of somebody's list.
+            let row = entry.log == LogName::Other && !entry.insert_id.is_empty();
+            let groups = self.printed.captures(message);
+            let groups = groups.or_else(|| row.then(|| self.flat.captures(message)).flatten());
+            findings.access = groups.and_then(|groups| answer(&groups));
         }
         if seen.is_empty() || TEST_TALK.iter().any(|talk| message.contains(talk)) {
             return findings;

@@ -1,5 +1,6 @@
 //! From facts about the database to causes: on core alone, without a socket.
 
+mod attachment;
 mod busy;
 mod signals;
 mod waited;
@@ -12,7 +13,7 @@ use shakedown_core::{Case, Evidence};
 use crate::causes::{MAX_CONNECTIONS, POOL_EXHAUSTION, SLOW, UNREACHABLE};
 #[cfg(feature = "live")]
 pub(crate) use busy::POOL_BUSY;
-use signals::{CANNOT_CONNECT, NO_POOLED, NO_SLOT, NO_SPACE, REFUSED, RESTARTING, TOO_SLOW};
+use signals::{CANNOT_CONNECT, LONG, NO_POOLED, NO_SLOT, NO_SPACE, REFUSED, RESTARTING, TOO_SLOW};
 #[cfg(feature = "live")]
 pub(crate) use waited::LOCK_CONTENTION;
 use waited::Measured;
@@ -40,6 +41,7 @@ shakedown_core::observation_kinds! {
     NO_SLOT_META, NO_SLOT, "the server (53300) or the proxy says that it has no slot left";
     NO_POOLED_META, NO_POOLED, "a pool says that it has no connection to give; size, overflow, timeout";
     TOO_SLOW_META, TOO_SLOW, "the server ended a statement that took too long, or waited for a lock";
+    LONG_META, LONG, "the server says that a statement took five seconds or more; ms";
     REFUSED_META, REFUSED, "server, proxy or Google refused who asked, or what was asked for does not exist";
     NO_SPACE_META, NO_SPACE, "the server (53100) says that its disk is full";
     RESTARTING_META, RESTARTING, "the server says that it is going down or coming up";
@@ -76,6 +78,7 @@ fn classify(case: &Case<'_>, measured: &Measured<'_>) -> Vec<Claim> {
     claims.extend(slow(case));
     claims.extend(full(case));
     claims.extend(identity(case));
+    claims.extend(attachment::lost(case));
     claims.extend(login_refused(case));
     claims
 }
@@ -111,6 +114,10 @@ fn unreachable(case: &Case<'_>, measured: &Measured<'_>) -> Option<Claim> {
         let mut claim = argument.claim(case.service, because(&argument, &what), slow.next);
         claim.claimed = Claimed::Cause(SLOW);
         claim.supporting.extend(slow.says.into_iter().cloned());
+        if let Some(sure) = slow.sure {
+            claim.status = ClaimStatus::Supported;
+            claim.confidence = claim.confidence.max(sure);
+        }
         return Some(claim);
     }
     let target =

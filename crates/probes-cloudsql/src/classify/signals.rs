@@ -10,6 +10,8 @@ pub(crate) const NO_SLOT: &str = "cloudsql.no-slot";
 pub(crate) const NO_POOLED: &str = "cloudsql.pool-empty";
 /// The server ended a statement, or a statement took too long.
 pub(crate) const TOO_SLOW: &str = "cloudsql.too-slow";
+/// The server says that a statement took five seconds or more.
+pub(crate) const LONG: &str = "cloudsql.long-statement";
 /// The server or Google refused who asked, or what was asked for does not exist.
 pub(crate) const REFUSED: &str = "cloudsql.refused-identity";
 /// The server says that its disk is full.
@@ -43,8 +45,17 @@ const fn refused(id: &'static str, any: &'static [&'static str], weight: f64) ->
 /// It says why no session comes about; what others see of that explains nothing more.
 const WHY: &[(&str, &str)] = &[("says", "why")];
 
+/// It says why, and that the socket of Cloud Run's own connection is not there.
+const NO_SOCKET: &[(&str, &str)] = &[("says", "why"), ("lacks", "socket")];
+
 /// A classifier of this crate claims it in its own words.
 const TOLD_HERE: &[(&str, &str)] = &[("claimed", "by its own crate")];
+
+/// What works on after such a line took no harm from it, where it is below ERROR.
+const BELOW_ERROR: &[(&str, &str)] = &[("after_start", "below-error")];
+
+/// Frames of drivers that wait for the answer to a statement: the session is there.
+const IN_STATEMENT: &[&str] = &["in bind_execute", "asyncpg/prepared_stmt.py"];
 
 /// A pool that cannot open connections says the same as one whose connections are all taken.
 const AMBIGUOUS: &[(&str, &str)] = &[("ambiguous", "true")];
@@ -70,9 +81,9 @@ const SIGNALS: &[LogSignal] = &[
     cannot("cloudsql.asyncpg-closed", &["connection was closed in the middle of operation", "unexpected connection_lost() call"], 0.75),
     cannot("cloudsql.asyncpg-gone", &["ConnectionDoesNotExistError"], 0.7),
     cannot("cloudsql.asyncpg-refused", &["Connect call failed ("], 0.85).capture(r"Connect call failed \(\[?'?(?P<target>[^',)]+)'?, ?(?:5432|5433|6432|3307)\b|Connect call failed \('(?P<socket>/[^']*)'"),
-    cannot("cloudsql.asyncpg-connect-timeout", &["asyncpg/connect_utils.py", "asyncpg/connection.py"], 0.75).with(&["TimeoutError"]),
-    cannot("cloudsql.engine-connect-timeout", &["in _ensure_database", "engine.connect()", "sqlalchemy/pool/base.py", "sqlalchemy/engine/base.py"], 0.7).with(&["TimeoutError"]).unless(&["QueuePool limit"]),
-    cannot("cloudsql.cancelled-connect", &["engine.connect()", "sqlalchemy/pool/base.py", "asyncpg/connect_utils.py"], 0.65).with(&["CancelledError"]).unless(&["QueuePool limit", "TimeoutError"]),
+    cannot("cloudsql.asyncpg-connect-timeout", &["asyncpg/connect_utils.py", "asyncpg/connection.py"], 0.75).with(&["TimeoutError"]).unless(IN_STATEMENT),
+    cannot("cloudsql.engine-connect-timeout", &["in _ensure_database", "engine.connect()", "sqlalchemy/pool/base.py", "sqlalchemy/engine/base.py"], 0.7).with(&["TimeoutError"]).unless(&["QueuePool limit", "in bind_execute", "asyncpg/prepared_stmt.py"]),
+    cannot("cloudsql.cancelled-connect", &["engine.connect()", "sqlalchemy/pool/base.py", "asyncpg/connect_utils.py"], 0.65).with(&["CancelledError"]).unless(&["QueuePool limit", "TimeoutError", "in bind_execute", "asyncpg/prepared_stmt.py"]),
     cannot("cloudsql.sqlalchemy-operational", &["OperationalError) connection to server", "OperationalError) could not connect"], 0.75).unless(&["authentication failed", "does not exist", "too many clients", "remaining connection slots", "No such file or directory", "no pg_hba.conf"]),
     cannot("cloudsql.asyncpg-reset", &["ConnectionResetError: [Errno 104]", "ConnectionResetError: [Errno 54]"], 0.7).with(&["asyncpg"]),
     cannot("cloudsql.driver-closed", &["InterfaceError: connection is closed", "InterfaceError'>: connection is closed", "InterfaceError: connection already closed", "OperationalError: the connection is closed"], 0.6),
@@ -83,8 +94,8 @@ const SIGNALS: &[LogSignal] = &[
     cannot("cloudsql.python-connector", &["google/cloud/sql/connector/"], 0.7).with(&["TimeoutError"]),
     // sqlx, tokio-postgres
     cannot("cloudsql.sqlx-eof", &["expected to read 5 bytes, got 0 bytes at EOF"], 0.8),
-    cannot("cloudsql.sqlx-communicating", &["error communicating with database"], 0.75),
-    cannot("cloudsql.tokio-postgres", &["error connecting to server: ", "error communicating with the server: "], 0.75),
+    cannot("cloudsql.sqlx-communicating", &["error communicating with database"], 0.75).unless(&["(os error 2)"]),
+    cannot("cloudsql.tokio-postgres", &["error connecting to server: ", "error communicating with the server: "], 0.75).unless(&["(os error 2)"]),
     // node-postgres, Prisma, Go, JDBC
     cannot("cloudsql.node", &["connect ECONNREFUSED", "connect ETIMEDOUT", "read ECONNRESET"], 0.75).capture(r"(?:connect|read) E\w+ ?(?P<target>[^\s]*(?::5432|:3307|\.s\.PGSQL)|)").with(&["5432"]),
     cannot("cloudsql.node-terminated", &["Connection terminated unexpectedly", "Connection terminated due to connection timeout"], 0.75),
@@ -134,6 +145,13 @@ const SIGNALS: &[LogSignal] = &[
 
     // --- too slow ----------------------------------------------------------------------------
     LogSignal::new("cloudsql.statement-timeout", TOO_SLOW, &["canceling statement due to statement timeout", "QueryCanceledError"]).speaks(SLOW, 0.75),
+    // A session was there and a statement was waited for, when whoever asked gave up. The first statement
+    // of a session, which its driver sends, says no more than that nobody answers.
+    LogSignal::new("cloudsql.statement-waited", TOO_SLOW, IN_STATEMENT).speaks(SLOW, 0.75).capture(r"TimeoutError|CancelledError").unless(&["in first_connect", "in do_ping", "_get_server_version_info", "connection was closed", "ConnectionDoesNotExistError", "canceling statement due to"]).attributes(WHY),
+    LogSignal::new("cloudsql.statement-cancelled", TOO_SLOW, &["canceling statement due to user request"]).speaks(SLOW, 0.65).attributes(BELOW_ERROR),
+    LogSignal::new("cloudsql.statement-gave-up", TOO_SLOW, &["Query read timeout", "Timeout during reading attempt"]).speaks(SLOW, 0.65).attributes(BELOW_ERROR),
+    // The server's own word about statements that took five seconds and more (`log_min_duration_statement`).
+    LogSignal::new("cloudsql.statement-long", LONG, &["LOG:  duration: "]).speaks(SLOW, 0.3).capture(r"LOG:  duration: (?P<ms>[5-9]\d{3}|\d{5,})(?:\.\d+)? ms").from(Emitter::Any).any_level(),
     LogSignal::new("cloudsql.lock-timeout", TOO_SLOW, &["canceling statement due to lock timeout", "LockNotAvailableError"]).speaks(SLOW, 0.7),
     LogSignal::new("cloudsql.deadlock", TOO_SLOW, &["deadlock detected"]).speaks(SLOW, 0.5),
 
@@ -143,8 +161,11 @@ const SIGNALS: &[LogSignal] = &[
     refused("cloudsql.no-database", &["InvalidCatalogNameError"], 0.85),
     refused("cloudsql.no-database-text", &["database \""], 0.85).with(&["\" does not exist"]).capture(r#"(?:^|: {1,2}|\) )database "[^"\n]+" does not exist"#),
     refused("cloudsql.no-role", &["\" does not exist", "\" is not permitted to log in", "InvalidAuthorizationSpecificationError"], 0.85).capture(r#"(?:^|: {1,2}|\) )role "[^"\n]+" (?:does not exist|is not permitted to log in)|InvalidAuthorizationSpecificationError"#),
-    refused("cloudsql.no-socket", &[".s.PGSQL.5432"], 0.85).with(&["No such file or directory"]),
-    refused("cloudsql.no-socket-errno", &["[Errno 2] No such file or directory", "connect ENOENT /cloudsql/"], 0.7).with(&["/cloudsql/"]),
+    refused("cloudsql.no-socket", &[".s.PGSQL.5432"], 0.85).with(&["o such file or directory"]).attributes(NO_SOCKET),
+    refused("cloudsql.no-socket-errno", &["[Errno 2] No such file or directory", "connect ENOENT /cloudsql/", "connect: no such file or directory"], 0.7).with(&["/cloudsql/"]).attributes(NO_SOCKET),
+    // Whoever opens a file names it; a driver that names none was looking for a socket.
+    refused("cloudsql.no-socket-unnamed", &["[Errno 2] No such file or directory"], 0.8).capture(r"(?is)(?P<about>database|postgres|asyncpg|psycopg|cloud ?sql|create_unix_connection).*\[Errno 2\] No such file or directory(?:[^:]|$)").attributes(NO_SOCKET),
+    refused("cloudsql.no-socket-rust", &["No such file or directory (os error 2)"], 0.8).capture(r"(?i)(?P<about>database|postgres|error connecting to server)").attributes(NO_SOCKET),
     refused("cloudsql.no-host", &["could not translate host name", "getaddrinfo ENOTFOUND", "failed to lookup address information"], 0.75),
     refused("cloudsql.gaierror", &["[Errno -2] Name or service not known", "[Errno -3] Temporary failure in name resolution", "[Errno -5] No address associated with hostname"], 0.75).capture(r"(?i)(?P<about>asyncpg|psycopg|postgres|database|sqlalchemy)"),
     refused("cloudsql.iam", &["ensure that the account has access to", "cloudsql.instances.connect", "NOT_AUTHORIZED"], 0.9).any_level().attributes(WHY),

@@ -8,7 +8,7 @@ use shakedown_core::monitor::{Reading, Sample};
 use shakedown_core::{Case, Observation};
 
 use super::WHO_HOLDS_IT_UP;
-use super::signals::TOO_SLOW;
+use super::signals::{LONG, TOO_SLOW};
 use crate::causes::{SLOW, UNREACHABLE};
 
 /// The cause that another crate describes: the way into the network has no room.
@@ -17,6 +17,11 @@ const NO_ROOM: Cause = Cause::new("vpc_connector_capacity");
 pub(crate) const LOCK_CONTENTION: &str = "cloudsql.lock_contention";
 /// How far apart two start-ups may lie and still fail for one reason, in seconds.
 const REACH_S: i64 = 600;
+/// How far a statement's end by the server may lie from when its caller gave up, and its duration from
+/// the wait, in seconds.
+const SAME_S: f64 = 2.0;
+/// Both sides tell of the same seconds: three of four.
+const BOTH_SIDES: f64 = 0.75;
 /// Lines and samples that are quoted.
 const MOST: usize = 3;
 
@@ -28,6 +33,8 @@ pub(super) struct Measured<'e> {
     unreachable: bool,
     /// The way to it has no room.
     pub(super) no_room: Option<&'e Observation>,
+    /// The server's own lines about long statements, in seconds, and those whose caller left, without.
+    statements: Vec<(&'e Observation, Option<f64>)>,
 }
 
 /// Who says why a wait was given up.
@@ -36,6 +43,8 @@ pub(super) struct Says<'e> {
     pub(super) why: &'static str,
     /// Where.
     pub(super) says: Vec<&'e Observation>,
+    /// How sure it is by itself, where it is.
+    pub(super) sure: Option<f64>,
     /// What tells more.
     pub(super) next: &'static str,
 }
@@ -50,7 +59,25 @@ impl<'e> Measured<'e> {
             slow: suggested(&SLOW),
             unreachable: suggested(&UNREACHABLE).is_some(),
             no_room: suggested(&NO_ROOM),
+            statements: cases.iter().flat_map(statements).collect(),
         }
+    }
+
+    /// The lines of the server about the very statements that were waited for, where it has one for
+    /// every start-up: as long as the wait, or cancelled, when the wait was given up.
+    fn told_by_server(&self, argument: &Argument<'e>) -> Option<Vec<&'e Observation>> {
+        let of = |attempt: &Attempt| {
+            let (failed, waited) = (attempt.failed_at?, attempt.measured_s?);
+            let same = |(line, took): &&(&'e Observation, Option<f64>)| {
+                let apart_ms = line.moment.at.as_millisecond() - failed.as_millisecond();
+                #[expect(clippy::cast_precision_loss, reason = "milliseconds of a wait")]
+                let at_once = (apart_ms as f64 / 1e3).abs() <= SAME_S;
+                at_once && took.is_none_or(|took| (took - waited).abs() <= SAME_S)
+            };
+            self.statements.iter().find(same).map(|(line, _)| *line)
+        };
+        let lines: Option<Vec<_>> = argument.attempts.iter().map(|(_, a)| of(a)).collect();
+        lines.filter(|lines| !lines.is_empty())
     }
 
     /// Who tells that the database was reached and slow, where `argument` holds no more than that a
@@ -67,8 +94,14 @@ impl<'e> Measured<'e> {
             return Some(Says {
                 why: "a probe that waits longer reaches it",
                 says: vec![probe],
+                sure: None,
                 next: "`shakedown run cloudsql.connect-timing`: how long a login takes, rung by rung",
             });
+        }
+        if let Some(mut says) = self.told_by_server(argument) {
+            says.truncate(MOST);
+            let why = "the server's own log has the statements that were waited for";
+            return Some(Says { why, says, sure: Some(BOTH_SIDES), next: WHO_HOLDS_IT_UP });
         }
         let (why, says) = if let Some(lines) = told_nearby(case, argument) {
             ("start-ups beside say that the database answers, and too late", lines)
@@ -76,8 +109,18 @@ impl<'e> Measured<'e> {
             let samples = lock_waits(case, argument)?;
             ("sessions waited for locks meanwhile, by the database's own count", samples)
         };
-        Some(Says { why, says, next: WHO_HOLDS_IT_UP })
+        Some(Says { why, says, sure: None, next: WHO_HOLDS_IT_UP })
     }
+}
+
+/// What a server says about statements that took long, and about those whose caller left.
+fn statements<'e>(case: &Case<'e>) -> Vec<(&'e Observation, Option<f64>)> {
+    let long = case.of_kind(LONG).filter_map(|hit| {
+        let ms: f64 = hit.fact.get("ms").parse().ok()?;
+        Some((hit.observation, Some(ms / 1e3)))
+    });
+    let left = case.of_kind(TOO_SLOW).filter(|hit| hit.signal == "cloudsql.statement-cancelled");
+    long.chain(left.map(|hit| (hit.observation, None))).collect()
 }
 
 /// Signals that say no more than that a wait was given up.
@@ -217,6 +260,28 @@ mod tests {
         assert_eq!(with(vec![sampled(15, 0.0), sampled(19, 1.0)]), slow, "the database counts it");
         assert_eq!(with(vec![sampled(15, 0.0)]), unreachable, "nobody waited for a lock");
         assert_eq!(with(vec![sampled(40, 3.0)]), unreachable, "not in this start-up");
+    }
+
+    #[test]
+    fn the_server_tells_of_the_statement_that_was_waited_for() {
+        let failed = |second: i64| {
+            let mut attempt = failed(second);
+            let Body::Attempt(body) = &mut attempt.body else { unreachable!("it is one") };
+            body.measured_s = Some(10.1);
+            [line(second, "cloudsql.engine-connect-timeout", &UNREACHABLE), attempt]
+        };
+        let long = |second: i64, ms: &str| {
+            let attributes = [("signal", "cloudsql.statement-long"), ("ms", ms)];
+            let attributes = attributes.map(|(key, value)| (key.into(), value.into())).into();
+            let body = Body::Fact(Fact { fact: ObservationKind::new(LONG), attributes });
+            observed("server", second, body)
+        };
+        let with = |more: Vec<Observation>| causes(failed(20).into_iter().chain(more).collect());
+        assert_eq!(with(vec![long(20, "10021")]), [SLOW.to_string()]);
+        let others = [long(20, "69246"), long(90, "10021")];
+        assert_eq!(with(others.into()), [UNREACHABLE.to_string()], "statements of somebody else");
+        let two = [long(20, "10021")].into_iter().chain(failed(60)).collect();
+        assert_eq!(with(two), [UNREACHABLE.to_string()], "not one for every start-up");
     }
 
     #[test]

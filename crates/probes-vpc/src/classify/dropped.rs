@@ -57,10 +57,12 @@ fn way_removed(change: &Change) -> Option<(&str, &str)> {
     gone.map(|(key, from, _)| (key.rsplit('/').next().unwrap_or(key), from.as_str()))
 }
 
-/// A private address in the words of a line.
+/// A private address in what a line says it dialled, else in its words, which may be cut before it.
 fn private(line: &Observation) -> Option<Ipv4Addr> {
     let shakedown_core::evidence::Body::Fact(fact) = &line.body else { return None };
-    let words = fact.get("quote").split(|c: char| !c.is_ascii_digit() && c != '.');
+    let words = ["target", "quote"]
+        .into_iter()
+        .flat_map(|name| fact.get(name).split(|c: char| !c.is_ascii_digit() && c != '.'));
     let addresses = words.filter_map(|word| word.trim_matches('.').parse::<Ipv4Addr>().ok());
     addresses.into_iter().find(|address| address.is_private())
 }
