@@ -57,6 +57,10 @@ fn classify(case: &Case<'_>) -> Vec<Claim> {
     let auth = claims.iter().any(|claim| claim.status == ClaimStatus::Supported);
     if auth && let Some(part) = together([case.seen_kind(SIGNATURE), case.seen_kind(REFUSED)]) {
         claims.push(symptom(case, TOKENS_REFUSED, part, Vec::new()));
+    } else if case.of_kind(CHECKER_SILENT).next().is_some() {
+        // Whoever would know them does not answer: users with good tokens are refused.
+        let refused = counted(case, |traffic| case.turned_away(traffic));
+        claims.extend(refused.map(|part| symptom(case, TOKENS_REFUSED, part, Vec::new())));
     }
     claims.extend(requests(case));
     claims.extend(offline(case));

@@ -156,7 +156,7 @@ fn dependency(case: &Case<'_>) -> Option<Claim> {
     })?;
     let target = case
         .of_kind(super::signals::DEPENDENCY)
-        .map(|hit| hit.fact.get("target"))
+        .flat_map(|hit| ["target", "host"].map(|name| hit.fact.get(name)))
         .find(|target| !target.is_empty());
     let summary = format!(
         "{} that something the service needs{} does not answer; {}.",
