@@ -12,6 +12,8 @@ pub(crate) const NO_POOLED: &str = "cloudsql.pool-empty";
 pub(crate) const TOO_SLOW: &str = "cloudsql.too-slow";
 /// The server says that a statement took five seconds or more.
 pub(crate) const LONG: &str = "cloudsql.long-statement";
+/// The application says that a session came about: the server's version, or how long it took.
+pub(crate) const SESSION: &str = "cloudsql.session";
 /// The server or Google refused who asked, or what was asked for does not exist.
 pub(crate) const REFUSED: &str = "cloudsql.refused-identity";
 /// The server says that its disk is full.
@@ -151,7 +153,9 @@ const SIGNALS: &[LogSignal] = &[
     LogSignal::new("cloudsql.statement-cancelled", TOO_SLOW, &["canceling statement due to user request"]).speaks(SLOW, 0.65).attributes(BELOW_ERROR),
     LogSignal::new("cloudsql.statement-gave-up", TOO_SLOW, &["Query read timeout", "Timeout during reading attempt"]).speaks(SLOW, 0.65).attributes(BELOW_ERROR),
     // The server's own word about statements that took five seconds and more (`log_min_duration_statement`).
-    LogSignal::new("cloudsql.statement-long", LONG, &["LOG:  duration: "]).speaks(SLOW, 0.3).capture(r"LOG:  duration: (?P<ms>[5-9]\d{3}|\d{5,})(?:\.\d+)? ms").from(Emitter::Any).any_level(),
+    LogSignal::new("cloudsql.statement-long", LONG, &["LOG:  duration: "]).capture(r"LOG:  duration: (?P<ms>[5-9]\d{3}|\d{5,})(?:\.\d+)? ms").from(Emitter::Any).any_level(),
+    // Applications that say so with a version or a time have asked the server; others have a pool.
+    LogSignal::new("cloudsql.session-there", SESSION, &["onnected to Postgre", "onnected to postgre", "postgres: connected", "PostgreSQL: connected"]).capture(r"(?i)(?:\bconnected to postgres|postgres\w*: connected)[^\n]{0,60}(?:\b\d\d\.\d+\b|\bin \d+(?:\.\d+)? ?m?s\b)").any_level(),
     LogSignal::new("cloudsql.lock-timeout", TOO_SLOW, &["canceling statement due to lock timeout", "LockNotAvailableError"]).speaks(SLOW, 0.7),
     LogSignal::new("cloudsql.deadlock", TOO_SLOW, &["deadlock detected"]).speaks(SLOW, 0.5),
 

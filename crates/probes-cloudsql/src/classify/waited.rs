@@ -8,7 +8,7 @@ use shakedown_core::monitor::{Reading, Sample};
 use shakedown_core::{Case, Observation};
 
 use super::WHO_HOLDS_IT_UP;
-use super::signals::{LONG, TOO_SLOW};
+use super::signals::{LONG, SESSION, TOO_SLOW};
 use crate::causes::{SLOW, UNREACHABLE};
 
 /// The cause that another crate describes: the way into the network has no room.
@@ -22,6 +22,9 @@ const REACH_S: i64 = 600;
 const SAME_S: f64 = 2.0;
 /// Both sides tell of the same seconds: three of four.
 const BOTH_SIDES: f64 = 0.75;
+/// A session that came about and was then left without an answer: two of three, for its way may have
+/// died meanwhile.
+const ONE_SIDE: f64 = 0.66;
 /// Lines and samples that are quoted.
 const MOST: usize = 3;
 
@@ -63,8 +66,8 @@ impl<'e> Measured<'e> {
         }
     }
 
-    /// The lines of the server about the very statements that were waited for, where it has one for
-    /// every start-up: as long as the wait, or cancelled, when the wait was given up.
+    /// The lines of the server about the very statements that were waited for: as long as the wait, or
+    /// cancelled, when the wait was given up.
     fn told_by_server(&self, argument: &Argument<'e>) -> Option<Vec<&'e Observation>> {
         let of = |attempt: &Attempt| {
             let (failed, waited) = (attempt.failed_at?, attempt.measured_s?);
@@ -76,8 +79,7 @@ impl<'e> Measured<'e> {
             };
             self.statements.iter().find(same).map(|(line, _)| *line)
         };
-        let lines: Option<Vec<_>> = argument.attempts.iter().map(|(_, a)| of(a)).collect();
-        lines.filter(|lines| !lines.is_empty())
+        most(argument, |(_, attempt)| of(attempt))
     }
 
     /// Who tells that the database was reached and slow, where `argument` holds no more than that a
@@ -102,6 +104,12 @@ impl<'e> Measured<'e> {
             says.truncate(MOST);
             let why = "the server's own log has the statements that were waited for";
             return Some(Says { why, says, sure: Some(BOTH_SIDES), next: WHO_HOLDS_IT_UP });
+        }
+        if let Some(mut says) = session_there(case, argument) {
+            says.truncate(MOST);
+            let why =
+                "the sessions were there by then, and what was asked in them was not answered";
+            return Some(Says { why, says, sure: Some(ONE_SIDE), next: WHO_HOLDS_IT_UP });
         }
         let (why, says) = if let Some(lines) = told_nearby(case, argument) {
             ("start-ups beside say that the database answers, and too late", lines)
@@ -129,6 +137,27 @@ fn only_waited(signal: &str) -> bool {
         || signal.starts_with("cloudsql.said-")
         || signal.starts_with("startup.phase-failure")
         || signal == "cloudsql.cancelled-connect"
+}
+
+/// The application's lines about a session that came about in the phase that each start-up failed in.
+fn session_there<'e>(case: &Case<'e>, argument: &Argument<'e>) -> Option<Vec<&'e Observation>> {
+    let of = |(observation, attempt): &(&'e Observation, &'e Attempt)| {
+        let instance = &observation.subject.instance;
+        let lines = case.of_kind(SESSION).map(|hit| hit.observation);
+        let mut lines = lines.filter(|line| line.subject.instance == *instance);
+        lines.find(|line| during(attempt, line.moment.at))
+    };
+    most(argument, of)
+}
+
+/// The lines that `of` finds, where it finds one for at least every second start-up: of some a line may
+/// not be held.
+fn most<'e>(
+    argument: &Argument<'e>,
+    of: impl Fn(&(&'e Observation, &'e Attempt)) -> Option<&'e Observation>,
+) -> Option<Vec<&'e Observation>> {
+    let lines: Vec<_> = argument.attempts.iter().filter_map(of).collect();
+    (!lines.is_empty() && lines.len() * 2 >= argument.attempts.len()).then_some(lines)
 }
 
 /// The lines in which the server itself ended what took too long, where one stands near every wait
@@ -280,8 +309,9 @@ mod tests {
         assert_eq!(with(vec![long(20, "10021")]), [SLOW.to_string()]);
         let others = [long(20, "69246"), long(90, "10021")];
         assert_eq!(with(others.into()), [UNREACHABLE.to_string()], "statements of somebody else");
-        let two = [long(20, "10021")].into_iter().chain(failed(60)).collect();
-        assert_eq!(with(two), [UNREACHABLE.to_string()], "not one for every start-up");
+        let more = failed(60).into_iter().chain(failed(120));
+        let three = [long(20, "10021")].into_iter().chain(more).collect();
+        assert_eq!(with(three), [UNREACHABLE.to_string()], "for less than half of the start-ups");
     }
 
     #[test]
