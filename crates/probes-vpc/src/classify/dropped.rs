@@ -12,17 +12,24 @@ use super::{CONFIGURATION_ERROR, UNREACHABLE, only_egress};
 const WAYS: [&str; 2] = ["vpc-access-connector", "network-interfaces"];
 /// A change between what worked and what fails, which alone explains what is seen.
 const SURE: f64 = 0.8;
+/// The same, where nobody tells that the address is a private one.
+const LIKELY: f64 = 0.7;
 
 /// The connector was removed by the last change before the database could not be reached, at an
-/// address that is private.
+/// address that is private, or that nobody tells.
 pub(super) fn connector(case: &Case<'_>) -> Option<Claim> {
     let unreachable = case.argue(&UNREACHABLE, |_| true)?;
-    let address = unreachable.observations.iter().flatten().find_map(|line| private(line))?;
-    let failed = unreachable.observations.iter().flatten().map(|line| line.moment.at).min()?;
-    let (observation, key, was) = case.changes.iter().rev().find_map(|(observation, change)| {
-        let (key, was) = way_removed(change)?;
-        (observation.moment.at <= failed).then_some((*observation, key, was))
-    })?;
+    let lines = || unreachable.observations.iter().flatten();
+    let address = lines().flat_map(|line| addresses(line)).find(Ipv4Addr::is_private);
+    if address.is_none() && lines().flat_map(|line| addresses(line)).any(|ip| !ip.is_loopback()) {
+        return None;
+    }
+    let failed = lines().map(|line| line.moment.at).min()?;
+    let (observation, change, key, was) =
+        case.changes.iter().rev().find_map(|(observation, change)| {
+            let (key, was) = way_removed(change)?;
+            (observation.moment.at <= failed).then_some((*observation, change, key, was))
+        })?;
     let at = observation.moment.at;
     let started = case.attempts.iter().any(|(observation, attempt)| {
         attempt.end == AttemptEnd::Completed && observation.moment.at < at
@@ -32,12 +39,24 @@ pub(super) fn connector(case: &Case<'_>) -> Option<Claim> {
         .iter()
         .any(|(_, traffic)| traffic.served() && traffic.first.is_some_and(|first| first < at));
     let claimed = Claimed::Cause(CONFIGURATION_ERROR);
+    let alone = change.fields.iter().all(|(key, ..)| is_way(key) || key.contains("vpc-access-"));
     let worked = started || served;
-    let status = if worked { ClaimStatus::Supported } else { ClaimStatus::Undetermined };
+    let sure = worked && (address.is_some() || alone);
+    let status = if sure { ClaimStatus::Supported } else { ClaimStatus::Undetermined };
     let mut claim = Claim::new(claimed, case.service, status);
-    claim.confidence = if worked { SURE } else { 0.5 };
+    claim.confidence = match (sure, address) {
+        (true, Some(_)) => SURE,
+        (true, None) => LIKELY,
+        (false, _) => 0.5,
+    };
+    let place = match address {
+        Some(address) => format!(
+            " at {address}, a private address: nothing leads there from outside its network"
+        ),
+        None => ": nothing leads to a private address from outside its network".to_owned(),
+    };
     claim.summary = format!(
-        "{key} ({was}) was left out of the last deploy before the database could not be reached at {address}, a private address: nothing leads there from outside its network."
+        "{key} ({was}) was left out of the last deploy before the database could not be reached{place}."
     );
     claim.supporting = vec![only_egress(observation)];
     claim.next =
@@ -45,9 +64,14 @@ pub(super) fn connector(case: &Case<'_>) -> Option<Claim> {
     Some(claim)
 }
 
+/// Whether a setting leads into a network.
+fn is_way(key: &str) -> bool {
+    WAYS.iter().any(|way| key.ends_with(way))
+}
+
 /// The way that a change took away.
 fn way_removed(change: &Change) -> Option<(&str, &str)> {
-    let of = |key: &str| WAYS.iter().any(|way| key.ends_with(way));
+    let of = is_way;
     // One way for another is no loss.
     if change.fields.iter().any(|(key, _, to)| of(key) && !to.is_empty()) {
         return None;
@@ -57,12 +81,11 @@ fn way_removed(change: &Change) -> Option<(&str, &str)> {
     gone.map(|(key, from, _)| (key.rsplit('/').next().unwrap_or(key), from.as_str()))
 }
 
-/// A private address in what a line says it dialled, else in its words, which may be cut before it.
-fn private(line: &Observation) -> Option<Ipv4Addr> {
-    let shakedown_core::evidence::Body::Fact(fact) = &line.body else { return None };
+/// The addresses in what a line says it dialled and in its words, which may be cut before them.
+fn addresses(line: &Observation) -> Vec<Ipv4Addr> {
+    let shakedown_core::evidence::Body::Fact(fact) = &line.body else { return Vec::new() };
     let words = ["target", "quote"]
         .into_iter()
         .flat_map(|name| fact.get(name).split(|c: char| !c.is_ascii_digit() && c != '.'));
-    let addresses = words.filter_map(|word| word.trim_matches('.').parse::<Ipv4Addr>().ok());
-    addresses.into_iter().find(|address| address.is_private())
+    words.filter_map(|word| word.trim_matches('.').parse::<Ipv4Addr>().ok()).collect()
 }
