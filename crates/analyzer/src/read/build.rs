@@ -180,7 +180,7 @@ fn joined<'a>(mut message: Cow<'a, str>, failure: &Failure<'_>) -> Cow<'a, str> 
         if !value.is_empty() {
             add(if kind.is_empty() { value } else { Cow::Owned(format!("{kind}: {value}")) });
         }
-        for key in ["traceback", "stack", "stack_trace", "stacktrace"] {
+        for key in ["summary", "traceback", "stack", "stack_trace", "stacktrace"] {
             add(part(key).unwrap_or_default());
         }
     }

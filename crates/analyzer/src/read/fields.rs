@@ -128,6 +128,7 @@ pub(crate) enum JsonField {
     Time,
     Severity,
     Level,
+    /// An exception, or what an alert is about.
     Error,
     Stack,
     Type,
@@ -154,6 +155,7 @@ pub(crate) static JSON_FIELDS: Keys<JsonField> = Keys::new(&[
     ("err", JsonField::Error),
     ("exception", JsonField::Error),
     ("thrown", JsonField::Error),
+    ("incident", JsonField::Error),
     ("traceback", JsonField::Stack),
     ("stack", JsonField::Stack),
     ("stack_trace", JsonField::Stack),

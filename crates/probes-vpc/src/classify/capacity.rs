@@ -8,7 +8,7 @@ use shakedown_core::evidence::Body;
 use shakedown_core::monitor::Reading;
 use shakedown_core::{Case, Observation, Provenance};
 
-use super::signals::{CAPACITY_WORD, CONNECTOR_BUSY};
+use super::signals::{CAPACITY_WORD, CONNECTOR_BUSY, CONNECTOR_NORMAL};
 use crate::causes::VPC_CONNECTOR_CAPACITY;
 
 /// The share of a connector's processor from which on it has no room (a 99th percentile).
@@ -77,9 +77,16 @@ pub(super) fn figures(case: &Case<'_>) -> Figures {
 /// lie in the span of those lines, and not outside.
 pub(super) fn busy_lines(cases: &[Case<'_>], failing: Option<&Argument<'_>>) -> Vec<Observation> {
     let second = |at: shakedown_core::clock::Timestamp| at.as_second();
-    let seen = cases.iter().filter_map(|case| case.seen_kind(CONNECTOR_BUSY));
-    let spans: Vec<(i64, i64)> = seen
-        .filter_map(|seen| Some((second(seen.first?) - BESIDE_S, second(seen.last?) + BESIDE_S)))
+    let spans: Vec<(i64, i64)> = cases
+        .iter()
+        .filter_map(|case| {
+            let busy = case.seen_kind(CONNECTOR_BUSY)?;
+            let (first, last) = (second(busy.first?), second(busy.last?));
+            // Whoever says that it is over says that it was so until then.
+            let over = case.seen_kind(CONNECTOR_NORMAL).and_then(|normal| normal.first);
+            let last = over.map(second).filter(|over| *over >= first).map_or(last, |o| o.max(last));
+            Some((first - BESIDE_S, last + BESIDE_S))
+        })
         .collect();
     let within = |line: &&Observation| {
         let at = second(line.moment.at);

@@ -16,7 +16,7 @@ use shakedown_core::id::Cause;
 use shakedown_core::{AttemptEnd, Case, Evidence, Observation};
 
 use crate::causes::{VPC_CONNECTOR_CAPACITY, VPC_EGRESS};
-use signals::{CAPACITY_WORD, CONNECTOR_BUSY, NO_CONNECTOR};
+use signals::{CAPACITY_WORD, CONNECTOR_BUSY, CONNECTOR_NORMAL, NO_CONNECTOR};
 
 const CONFIGURATION_ERROR: Cause = Cause::new("configuration_error");
 const UNREACHABLE: Cause = Cause::new("cloud_sql_unreachable");
@@ -26,6 +26,7 @@ pub use signals::TABLE as SIGNALS;
 shakedown_core::observation_kinds! {
     CAPACITY_WORD_META, CAPACITY_WORD, "a line that has the word capacity and states no figure";
     CONNECTOR_BUSY_META, CONNECTOR_BUSY, "a line that states a connector near the end of its processor; cpu";
+    CONNECTOR_NORMAL_META, CONNECTOR_NORMAL, "a line that says that a connector is well again";
     NO_CONNECTOR_META, NO_CONNECTOR, "the connector that a revision names does not exist, is not ready or may not be used";
 }
 
