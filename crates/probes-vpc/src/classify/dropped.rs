@@ -82,7 +82,7 @@ fn way_removed(change: &Change) -> Option<(&str, &str)> {
 }
 
 /// The addresses in what a line says it dialled and in its words, which may be cut before them.
-fn addresses(line: &Observation) -> Vec<Ipv4Addr> {
+pub(super) fn addresses(line: &Observation) -> Vec<Ipv4Addr> {
     let shakedown_core::evidence::Body::Fact(fact) = &line.body else { return Vec::new() };
     let words = ["target", "quote"]
         .into_iter()

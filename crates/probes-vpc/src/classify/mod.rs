@@ -6,6 +6,7 @@
 
 mod capacity;
 mod dropped;
+mod firewall;
 mod public;
 mod signals;
 
@@ -16,7 +17,7 @@ use shakedown_core::id::Cause;
 use shakedown_core::{AttemptEnd, Case, Evidence, Observation};
 
 use crate::causes::{VPC_CONNECTOR_CAPACITY, VPC_EGRESS};
-use signals::{CAPACITY_WORD, CONNECTOR_BUSY, CONNECTOR_NORMAL, NO_CONNECTOR};
+use signals::{CAPACITY_WORD, CONNECTOR_BUSY, CONNECTOR_NORMAL, DENIED, NO_CONNECTOR};
 
 const CONFIGURATION_ERROR: Cause = Cause::new("configuration_error");
 const UNREACHABLE: Cause = Cause::new("cloud_sql_unreachable");
@@ -27,6 +28,7 @@ shakedown_core::observation_kinds! {
     CAPACITY_WORD_META, CAPACITY_WORD, "a line that has the word capacity and states no figure";
     CONNECTOR_BUSY_META, CONNECTOR_BUSY, "a line that states a connector near the end of its processor; cpu";
     CONNECTOR_NORMAL_META, CONNECTOR_NORMAL, "a line that says that a connector is well again";
+    DENIED_META, DENIED, "a firewall's log says that a connection was denied; target, rule";
     NO_CONNECTOR_META, NO_CONNECTOR, "the connector that a revision names does not exist, is not ready or may not be used";
 }
 
@@ -46,7 +48,8 @@ shakedown_core::classifier! {
 fn all(evidence: &Evidence) -> Vec<Claim> {
     let cases = Case::all(evidence);
     let claims = |case: &Case<'_>| {
-        let setting = dropped::connector(case).or_else(|| egress(case));
+        let setting = firewall::denies(case, &cases).or_else(|| dropped::connector(case));
+        let setting = setting.or_else(|| egress(case));
         let setting = setting.or_else(|| public::no_way_out(case));
         [capacity(case, &cases), path(case), setting].into_iter().flatten()
     };
