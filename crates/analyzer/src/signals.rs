@@ -83,8 +83,9 @@ pub struct Search {
     access: Regex,
     /// A request as `gcloud run services logs read` prints it: `GET 200 https://HOST/PATH`.
     printed: Regex,
-    /// A request as exports that keep no `httpRequest` write it: `GET https://HOST/PATH 200`.
-    flat: Regex,
+    /// A request as a server's logger writes it, `GET /PATH 200 12 ms`, or a summary's row, with the
+    /// whole address.
+    logged: Regex,
 }
 
 /// A signal found in an entry.
@@ -165,12 +166,11 @@ impl Search {
             uses.push(Use::Access);
         }
         for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] {
-            for hundreds in ['1', '2', '3', '4', '5'] {
-                literals.push(format!("{method} {hundreds}"));
+            let hundreds = ["1", "2", "3", "4", "5"];
+            for next in hundreds.into_iter().chain(["/", "https://", "http://"]) {
+                literals.push(format!("{method} {next}"));
                 uses.push(Use::Printed);
             }
-            literals.push(format!("{method} http"));
-            uses.push(Use::Printed);
         }
         let access = Regex::new(
             r#""(?:(?P<method>[A-Z]{3,7}) (?P<path>[^\s?"]*)\S* HTTP/[0-9.]+" (?P<status>[1-5][0-9]{2})|WebSocket (?P<ws>[^\s?"]*)[^\s"]*" (?P<wstatus>[1-5][0-9]{2}|\[accepted\]))"#,
@@ -180,8 +180,8 @@ impl Search {
             r"^(?:[\d:.TZ +-]+ )?(?P<method>[A-Z]{3,7}) (?P<status>[1-5][0-9]{2}) https?://[^\s/]+(?P<path>/?[^\s?]*)\S*\s*$",
         )
         .expect("a constant pattern");
-        let flat = Regex::new(
-            r"^(?P<method>[A-Z]{3,7}) https?://[^\s/]+(?P<path>/?[^\s?]*)\S* (?:-> ?|- |status[=: ]+)?(?P<status>[1-5][0-9]{2})$",
+        let logged = Regex::new(
+            r"^(?:[\d:.TZ +-]+ )?(?:--> )?(?P<method>[A-Z]{3,7}) (?:(?P<path>/[^\s?]*)\S*|(?P<host>https?://[^\s/]+)(?P<below>/?[^\s?]*)\S*) (?:-> ?|- |status[=: ]+)?(?P<status>[1-5][0-9]{2})(?: (?:- |[0-9]).*)?\s*$",
         )
         .expect("a constant pattern");
         Ok(Self {
@@ -191,7 +191,7 @@ impl Search {
             markers,
             access,
             printed,
-            flat,
+            logged,
         })
     }
 
@@ -220,12 +220,7 @@ impl Search {
         if access {
             findings.access = self.access_line(message);
         } else if printed {
-            // An application prints such a line about what it asks itself; an entry that has an id and
-            // no log is a row of somebody's list.
-            let row = entry.log == LogName::Other && !entry.insert_id.is_empty();
-            let groups = self.printed.captures(message);
-            let groups = groups.or_else(|| row.then(|| self.flat.captures(message)).flatten());
-            findings.access = groups.and_then(|groups| answer(&groups));
+            findings.access = self.printed_line(entry, message);
         }
         if seen.is_empty() || TEST_TALK.iter().any(|talk| message.contains(talk)) {
             return findings;
@@ -320,6 +315,20 @@ impl Search {
         answer(&groups)
     }
 
+    /// A request by its method, address and status alone. With a whole address it may be what the
+    /// application asked of another, where the line is the application's own.
+    fn printed_line<'a>(&self, entry: &Entry<'_>, message: &'a str) -> Option<AccessLine<'a>> {
+        if let Some(groups) = self.printed.captures(message) {
+            return answer(&groups);
+        }
+        let own = matches!(entry.log, LogName::Stdout | LogName::Stderr);
+        let groups = self.logged.captures(message)?;
+        if groups.name("host").is_some() && own {
+            return None;
+        }
+        answer(&groups)
+    }
+
     /// The literals that are searched, for documentation and tests.
     pub fn literals(&self) -> impl Iterator<Item = &str> {
         self.literals.all().iter().map(String::as_str)
@@ -329,7 +338,8 @@ impl Search {
 /// The answer to a plain request, of a pattern with its `status` and `path`.
 fn answer<'a>(groups: &regex::Captures<'a>) -> Option<AccessLine<'a>> {
     let status = groups.name("status")?.as_str().parse().ok()?;
-    let (method, path) = (groups.name("method")?.as_str(), groups.name("path")?.as_str());
+    let path = groups.name("path").or_else(|| groups.name("below"))?.as_str();
+    let method = groups.name("method")?.as_str();
     Some(AccessLine { method, path, websocket: false, status })
 }
 

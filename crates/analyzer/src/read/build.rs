@@ -56,7 +56,9 @@ pub(crate) fn entry<R>(
     let field = time::stamp_near(raw.time, near).or_else(|| time::stamp(raw.json.time));
     let clock =
         if field.is_none() || raw.plain { ClockSource::Container } else { ClockSource::Google };
-    let stamp = field.or_else(|| time::in_line(message.as_bytes()));
+    let stamp = field
+        .or_else(|| time::in_line(message.as_bytes()))
+        .or_else(|| time::in_access_line(message.as_bytes()));
     let log = match LogName::from_name(raw.log) {
         LogName::Other if raw.log.is_empty() => infer_log(&message, payload, audit.as_deref()),
         log => log,

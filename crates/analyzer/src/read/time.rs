@@ -152,6 +152,36 @@ pub(crate) fn in_line(line: &[u8]) -> Option<Stamp> {
     stamp(&line[line_start(line)..])
 }
 
+/// The time of a request as Apache, nginx and gunicorn write it behind who asked:
+/// `10.4.0.7 - - [14/Feb/2026:06:07:05 +0000] "GET ..`.
+pub(crate) fn in_access_line(line: &[u8]) -> Option<Stamp> {
+    const MONTHS: &[u8; 36] = b"JanFebMarAprMayJunJulAugSepOctNovDec";
+    let open = memchr::memchr(b'[', &line[..line.len().min(ASKER)])?;
+    let written: &[u8; 28] = line[open..].first_chunk()?;
+    let parts = [written[3], written[7], written[12], written[15], written[18], written[27]];
+    if parts != *b"//:::]" {
+        return None;
+    }
+    let month = MONTHS.chunks_exact(3).position(|name| *name == written[4..7])? as i64 + 1;
+    let year = two(&written[8..])? * 100 + two(&written[10..])?;
+    let (day, hour) = (two(&written[1..])?, two(&written[13..])?);
+    let (minute, second) = (two(&written[16..])?, two(&written[19..])?);
+    let (offset, _) = zone(&written[21..27])?;
+    let fits =
+        (1..=month_days(year, month)).contains(&day) && hour <= 23 && minute <= 59 && second <= 60;
+    let begun = days(year, month, day) * 86_400 + hour * 3600 + minute * 60;
+    fits.then_some(Stamp {
+        seconds: begun + second.min(59) - offset,
+        nanos: 0,
+        resolution_ms: 1000,
+        zoned: true,
+        len: written.len(),
+    })
+}
+
+/// Who asked stands in so many bytes before the time.
+const ASKER: usize = 96;
+
 /// How much of the beginning of a line is bracket and colour.
 pub(crate) fn line_start(line: &[u8]) -> usize {
     let mut at = 0;
@@ -232,6 +262,24 @@ mod tests {
             ["", "2025-09-16", "2025-02-29T00:00:00Z", "2025-13-01T00:00:00Z", "20250916T004259Z"]
         {
             assert_eq!(read(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_access_line_has_its_time_behind_who_asked() {
+        let at = |line: &str| {
+            in_access_line(line.as_bytes()).and_then(|s| s.timestamp(0)).map(|at| at.to_string())
+        };
+        let line = "10.4.0.7 - ann [14/Feb/2026:06:07:05 -0130] \"GET / HTTP/1.1\" 200 5";
+        assert_eq!(at(line).as_deref(), Some("2026-02-14T07:37:05Z"));
+        for none in [
+            "10.4.0.7 - - [30/Feb/2026:06:07:05 +0000] \"GET /\"",
+            "10.4.0.7 - - [14/Foo/2026:06:07:05 +0000] \"GET /\"",
+            "10.4.0.7 - - [14/Feb/2026:06:07:05 +0000",
+            "list [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]",
+            "",
+        ] {
+            assert_eq!(at(none), None, "{none}");
         }
     }
 
