@@ -138,7 +138,9 @@ fn method(line: &Line, method: &str) -> String {
 }
 
 fn phase_failure(attempt: &Attempt, config: &StartupConfig) -> Option<Fact> {
-    let cause = config.phase_causes.get(&attempt.failed_phase).filter(|_| attempt.failed())?;
+    // That it ended in a phase, and nobody says that the phase failed, is where and not what.
+    let said = attempt.failed() && !attempt.silent;
+    let cause = config.phase_causes.get(&attempt.failed_phase).filter(|_| said)?;
     let weight = if attempt.timed_out { TIMED_OUT } else { FAILED };
     let words = attempt.words.iter().find(|words| words.text.contains(&attempt.failed_phase));
     let Quote { source, text, .. } = words.or(attempt.words.first()).cloned().unwrap_or_default();

@@ -95,6 +95,8 @@ pub struct Attempt {
     pub exit_source: String,
     /// Whether it died while the worker was booting, before the application's own start-up.
     pub at_import: bool,
+    /// Only its end is held: nobody said that it failed, in which phase or why.
+    pub silent: bool,
     /// A failure that its own start-up swallowed: it failed, then said it was complete.
     pub swallowed: bool,
     /// The lines that say how it failed, in time order, a few.
@@ -118,6 +120,8 @@ pub enum RequestKind {
     Websocket,
     /// What a browser asks before a call of a page of another origin: `OPTIONS`.
     Preflight,
+    /// A file that is the same for everybody: a server gives it out without anything it needs.
+    Static,
     /// Anything else.
     Other,
 }

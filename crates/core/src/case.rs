@@ -6,6 +6,7 @@
 //! failed, or where nothing shows that the service worked all the same.
 
 mod argument;
+mod ended;
 mod probed;
 mod recovered;
 mod refusals;
@@ -449,7 +450,7 @@ impl<'e> Case<'e> {
 
 /// Whether such a request is one for the sake of its answer.
 fn is_users(request: RequestKind) -> bool {
-    !matches!(request, RequestKind::Health | RequestKind::Preflight)
+    !matches!(request, RequestKind::Health | RequestKind::Preflight | RequestKind::Static)
 }
 
 /// Adds up counts and spans; `None` of nothing.

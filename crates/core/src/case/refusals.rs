@@ -144,7 +144,7 @@ impl<'e> Case<'e> {
             RequestKind::Websocket => self.refused && (refusal || traffic.served()),
             RequestKind::Other => refusal && self.shut.contains(area(&traffic.path)),
             RequestKind::Preflight => self.blocked && self.blocks(traffic),
-            RequestKind::Health => false,
+            RequestKind::Health | RequestKind::Static => false,
         }
     }
 

@@ -15,6 +15,8 @@ const HINT_S: f64 = 2.0;
 /// A server's own line may come this much after those of the application it started, in seconds: it
 /// writes to another stream, and a line without a time has that of its arrival.
 const OTHER_STREAM_S: f64 = 2.0;
+/// What dies this soon after it said where it listens never came up, in seconds.
+const YOUNG_S: f64 = 10.0;
 /// How many lines are quoted per attempt.
 const MOST_WORDS: usize = 6;
 
@@ -77,6 +79,15 @@ struct Building {
     /// A message that names a limit, which may turn out to be the first sign of a failure.
     hint: Option<Sign>,
     workers: u32,
+    /// The processes of the workers it booted.
+    pids: Vec<f64>,
+    /// All that failed is that the platform's start-up probe was not answered yet.
+    unanswered: bool,
+    /// What runs beside an application, or by itself, said that it is ready.
+    side: Option<Option<Timestamp>>,
+    stopped: bool,
+    /// That it is up follows only from where it listens.
+    listens: bool,
     /// What the server said about itself.
     server: Vec<Role>,
     /// When the application's own sequence said its first word.
@@ -120,8 +131,11 @@ impl Building {
     /// Whether `sign` belongs to the next attempt.
     fn is_over(&self, sign: &Sign) -> bool {
         let begins = sign.role <= Role::Begun;
+        if sign.role == Role::SideReady {
+            return self.exited;
+        }
         if !begins {
-            let exit = matches!(sign.role, Role::ContainerExit | Role::Killed);
+            let exit = matches!(sign.role, Role::ContainerExit | Role::Killed | Role::WorkerKilled);
             let later = seconds(self.attempt.ended, sign.at);
             let late = later.is_some_and(|s| s > LATE_EXIT_S as f64);
             // What exited fails no more: the lines that began the next attempt are not held.
@@ -148,7 +162,25 @@ impl Building {
         }
     }
 
+    /// Whether a sign is about a worker that an earlier start-up booted: a server that replaces its
+    /// workers boots the new ones first, and then ends the old.
+    fn is_about_an_older_worker(&self, sign: &Sign) -> bool {
+        matches!(sign.role, Role::WorkerKilled | Role::Stop)
+            && !self.pids.is_empty()
+            && sign.number.is_some_and(|pid| !self.pids.contains(&pid))
+    }
+
     fn take(&mut self, sign: &Sign) {
+        match sign.role {
+            Role::PortOpen | Role::Ready => return self.found(sign),
+            Role::SideReady => {
+                self.attempt.began = self.attempt.began.or(sign.at);
+                self.side.get_or_insert(sign.at);
+                return;
+            }
+            _ if self.is_about_an_older_worker(sign) => return,
+            _ => {}
+        }
         let attempt = &mut self.attempt;
         attempt.began = attempt.began.or(sign.at);
         attempt.ended = sign.at.or(attempt.ended);
@@ -171,6 +203,7 @@ impl Building {
         match sign.role {
             Role::Worker => {
                 self.workers += 1;
+                self.pids.extend(sign.number);
                 self.server.push(sign.role);
             }
             Role::Begun => self.own_sequence = true,
@@ -209,26 +242,64 @@ impl Building {
                 self.attempt.at_import = !self.own_sequence;
                 self.fail(sign);
             }
-            Role::NotReady => {
+            Role::NotReady | Role::Unanswered => {
                 self.completed = false;
                 self.fail(sign);
             }
-            Role::Completed => self.complete(sign.at),
+            Role::Listening => {
+                self.listens |= !self.completed;
+                self.complete(sign.at);
+            }
+            Role::Completed => {
+                self.listens = false;
+                self.complete(sign.at);
+            }
             Role::WorkerExit | Role::ContainerExit => self.exit(sign),
-            Role::Killed => {
+            Role::Killed | Role::WorkerKilled => {
                 self.exited = true;
+                self.forget_if_young(sign);
                 if !self.completed && self.started {
                     self.fail(sign);
                 }
             }
             Role::Stop => {
                 self.exited = true;
+                self.stopped = true;
                 if attempt.end == AttemptEnd::Unknown {
                     attempt.end = AttemptEnd::Stopped;
                 }
             }
             Role::Server | Role::Process | Role::Waiting => self.server.push(sign.role),
-            Role::Instance => {}
+            Role::Instance | Role::PortOpen | Role::Ready | Role::SideReady => {}
+        }
+    }
+
+    /// The platform's start-up probe was answered: that it was not before is no failure.
+    fn found(&mut self, sign: &Sign) {
+        if self.exited {
+            return;
+        }
+        if self.unanswered {
+            self.unanswered = false;
+            let attempt = &mut self.attempt;
+            attempt.end = AttemptEnd::Unknown;
+            (attempt.failed_at, attempt.timed_out, attempt.silent) = (None, false, false);
+            attempt.words.clear();
+            if std::mem::take(&mut attempt.swallowed) {
+                self.complete(sign.at);
+            }
+        }
+        if sign.role == Role::Ready && self.attempt.end == AttemptEnd::Unknown {
+            self.attempt.began = self.attempt.began.or(sign.at);
+            self.complete(sign.at);
+        }
+    }
+
+    /// Who listens and dies at once did not come up. A framework's own word stands.
+    fn forget_if_young(&mut self, sign: &Sign) {
+        let lived = seconds(self.attempt.completed_at, sign.at);
+        if self.listens && !self.stopped && lived.is_some_and(|lived| lived <= YOUNG_S) {
+            self.completed = false;
         }
     }
 
@@ -272,9 +343,12 @@ impl Building {
             return;
         }
         let hint = self.hint.take();
-        if let Some(hint) =
-            hint.filter(|hint| seconds(hint.at, sign.at).is_none_or(|s| s <= HINT_S))
-        {
+        let hint = hint.filter(|hint| seconds(hint.at, sign.at).is_none_or(|s| s <= HINT_S));
+        let first = attempt.end != AttemptEnd::Failed;
+        let only_ends = Role::EXIT.contains(&sign.role) && hint.is_none();
+        attempt.silent = only_ends && (first || attempt.silent);
+        self.unanswered = sign.role == Role::Unanswered && (first || self.unanswered);
+        if let Some(hint) = hint {
             attempt.claimed_timeout_s = attempt.claimed_timeout_s.or(hint.number);
             attempt.timed_out = true;
             attempt.failed_at = attempt.failed_at.or(hint.at);
@@ -317,7 +391,10 @@ impl Building {
                     self.attempt.end = AttemptEnd::Stopped
                 }
                 0 => {}
-                _ => self.fail(sign),
+                _ => {
+                    self.forget_if_young(sign);
+                    self.fail(sign);
+                }
             }
         }
     }
@@ -339,6 +416,13 @@ impl Building {
                 self.phase_began = since;
             }
             self.set(&open, seconds(since, end));
+        }
+        // A proxy is up when it says so; beside an application that says anything itself, it is not it.
+        let alone = self.server.is_empty() && !self.own_sequence;
+        if let Some(side) = self.side.take().filter(|_| alone)
+            && matches!(self.attempt.end, AttemptEnd::Unknown | AttemptEnd::Stopped)
+        {
+            self.complete(side);
         }
         let attempt = &mut self.attempt;
         attempt.phase_began = self.phase_began;

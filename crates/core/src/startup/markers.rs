@@ -58,18 +58,39 @@ pub enum Role {
     Failed,
     /// The worker died while it booted.
     ImportDeath,
-    /// The platform's start-up probe gave it up, whatever the application says.
+    /// Nobody can ask it, whatever the application says: its port is not to be had.
     NotReady,
+    /// The platform's start-up probe was not answered, whatever the application says.
+    Unanswered,
+    /// Somebody listens where the platform asks: a server does so before its workers boot.
+    PortOpen,
+    /// The platform's start-up probe was answered by the application.
+    Ready,
     /// The start-up is complete.
     Completed,
+    /// A server says where it listens: it is up, unless it dies at once.
+    Listening,
+    /// What runs beside an application, or by itself, is ready: a proxy.
+    SideReady,
     /// The server says with which code its worker exited.
     WorkerExit,
+    /// The server says that its worker was killed; the number is the worker's process.
+    WorkerKilled,
     /// The platform says with which code the container exited.
     ContainerExit,
     /// The process was killed by a signal.
     Killed,
-    /// Somebody asked it to stop.
+    /// Somebody asked it to stop; the number, if any, is the process that was asked.
     Stop,
+}
+
+impl Role {
+    /// Every way to say that a process is up: the last word counts.
+    pub const UP: [Self; 4] = [Self::Completed, Self::Listening, Self::Ready, Self::SideReady];
+
+    /// Every way to say that a process ended of itself or was killed.
+    pub const EXIT: [Self; 4] =
+        [Self::WorkerExit, Self::WorkerKilled, Self::ContainerExit, Self::Killed];
 }
 
 /// A marker found in a message.
@@ -146,11 +167,22 @@ pub struct Markers {
 const ENDED: &str =
     r"(?s)Traceback \(most recent.*\n[\w.]*(?:[^d\s]Error|mentedError|Exception)\b[^\n]*\s*$";
 
+/// Whose process a signal was sent to.
+const OF_A_WORKER: &str = r"(?:pid:? ?(?P<number>\d+)\) )?was sent SIG";
+
+/// A server that says where it listens, for whoever asks from outside. Not what an application opens
+/// before it is ready (figures, a debugger), nor what listens beside it (`127.0.0.1`).
+const LISTENS: &str = concat!(
+    r"(?i)(?P<not>(?:metrics|prometheus|pprof|debug\w*|admin|health|probes?|proxy)\b.{0,40}listening on)",
+    r"|(?:server|app|api|http)\b.{0,30} listening on \S*?\d{2,5}\b",
+    r"|listening on (?:port |https?://)?(?:\*|0\.0\.0\.0|\[::\]|localhost)?:?(?P<number>\d{4,5})\b",
+);
+
 /// What gunicorn, uvicorn, other servers and Cloud Run write: literal, role, pattern of a number.
 const COMMON: &[(&str, Role, Option<&str>)] = &[
     ("Starting new instance. Reason:", Role::Instance, None),
     ("Starting gunicorn ", Role::Server, None),
-    ("Booting worker with pid", Role::Worker, None),
+    ("Booting worker with pid", Role::Worker, Some(r"with pid:? ?(?P<number>\d+)")),
     ("Started server process [", Role::Process, None),
     ("Waiting for application startup.", Role::Waiting, None),
     ("Application startup complete.", Role::Completed, None),
@@ -187,23 +219,29 @@ const COMMON: &[(&str, Role, Option<&str>)] = &[
         Some(r"Container called exit\((?P<number>-?\d+)\)"),
     ),
     ("Container terminated on signal ", Role::Killed, Some(r"on signal (?P<number>\d+)")),
-    ("was sent SIGKILL!", Role::Killed, None),
-    ("was sent SIGTERM!", Role::Stop, None),
+    ("was sent SIGKILL!", Role::WorkerKilled, Some(OF_A_WORKER)),
+    ("was sent SIGTERM!", Role::Stop, Some(OF_A_WORKER)),
     ("Handling signal: term", Role::Stop, None),
+    ("eceived SIGTERM", Role::Stop, None),
+    ("SIGTERM signal received", Role::Stop, None),
     ("Shutting down user disabled instance", Role::Stop, None),
-    ("STARTUP TCP probe failed", Role::NotReady, None),
-    ("STARTUP HTTP probe failed", Role::NotReady, None),
-    ("STARTUP GRPC probe failed", Role::NotReady, None),
+    ("STARTUP TCP probe failed", Role::Unanswered, None),
+    ("STARTUP HTTP probe failed", Role::Unanswered, None),
+    ("STARTUP GRPC probe failed", Role::Unanswered, None),
+    ("STARTUP TCP probe succeeded", Role::PortOpen, None),
+    ("STARTUP HTTP probe succeeded", Role::Ready, None),
+    ("STARTUP GRPC probe succeeded", Role::Ready, None),
     ("Container failed to start.", Role::Failed, None),
-    // Next.js; Node servers; Spring Boot; PostgreSQL
+    // Next.js; Node, Go and Rust servers; ASP.NET; Spring Boot, PostgreSQL, the Auth Proxy
     ("Ready in ", Role::Completed, Some(r"^\W*Ready in (?P<number>[\d.]+) ?m?s")),
-    (
-        "istening on ",
-        Role::Completed,
-        Some(r"(?i)(?:server|app|api|http)\b.{0,30} listening on \S*?(?P<number>\d{2,5})\b"),
-    ),
+    ("istening on ", Role::Listening, Some(LISTENS)),
+    ("\"listening\" addr=", Role::Listening, Some(r"addr=\S*?:(?P<number>\d{2,5})\b")),
+    ("Now listening on: http", Role::Listening, None),
+    ("Tomcat started on port", Role::Completed, None),
     ("JVM running for", Role::Completed, Some(r"Started \w+ in (?P<number>[\d.]+) seconds")),
+    ("process running for", Role::Completed, Some(r"Started \w+ in (?P<number>[\d.]+) seconds")),
     ("database system is ready to accept connections", Role::Completed, None),
+    ("is ready for new connections!", Role::SideReady, None),
 ];
 
 /// What lines of Cloud Run itself begin with, in its `varlog/system`.
@@ -289,6 +327,9 @@ impl Markers {
             Marker { role: *role, phase: None, number: None, line: line_at(message, at) };
         let Some(regex) = regex.regex() else { return Some(marker) };
         let groups = regex.captures(message)?;
+        if groups.name("not").is_some() {
+            return None;
+        }
         if let Some(phase) = groups.name("phase") {
             let known = self.phases.iter().find(|known| known.eq_ignore_ascii_case(phase.as_str()));
             // A phase of another name is another application's, or a heading: no marker.

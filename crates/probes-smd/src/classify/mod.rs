@@ -23,6 +23,7 @@ shakedown_core::observation_kinds! {
     GOES_ON_META, shakedown_core::case::GOES_ON, "the application says that it goes on without something";
     PHASE_WORDS_META, signals::PHASE_WORDS, "the application's error message about its database phase";
     WORKER_TIMEOUT_META, signals::WORKER_TIMEOUT, "gunicorn or the platform kills a process that does not answer";
+    STOPS_META, signals::STOPS, "a process that was asked to stop says so, though at ERROR";
     LISTENS_META, signals::LISTENS, "where the application's server says it listens; host, port";
     ASKED_META, signals::ASKED, "where the platform asked whether somebody listens, and nobody did; port";
     INSTANCE_META, signals::INSTANCE, "the platform could not start or reach an instance";

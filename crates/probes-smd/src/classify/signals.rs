@@ -23,6 +23,8 @@ pub(crate) const PHASE_WORDS: &str = "app.database-phase-timeout";
 pub(crate) const WORKER_TIMEOUT: &str = "app.worker-timeout";
 /// The platform could not start or reach an instance.
 pub(crate) const INSTANCE: &str = "app.instance";
+/// A process that was asked to stop says so at ERROR.
+pub(crate) const STOPS: &str = "app.stops";
 /// Where the application's server says it listens.
 pub(crate) const LISTENS: &str = "app.listens";
 /// Where the platform asked whether somebody listens, and nobody did.
@@ -165,6 +167,7 @@ const SIGNALS: &[LogSignal] = &[
     LogSignal::new("smd.database-phase-words", PHASE_WORDS, &["Database initialization timeout after", "database initialization timed out after"]).any_level(),
     LogSignal::new("smd.worker-timeout", WORKER_TIMEOUT, &["WORKER TIMEOUT (pid:"]).any_level(),
     LogSignal::new("smd.liveness", WORKER_TIMEOUT, &["LIVENESS HTTP probe failed", "LIVENESS TCP probe failed", "LIVENESS GRPC probe failed"]).from(Emitter::Platform).any_level(),
+    LogSignal::new("smd.stops", STOPS, &["http: Server closed", "encountered a terminal error: SIGTERM"]).any_level(),
     LogSignal::new("smd.listens", LISTENS, &["Uvicorn running on http", "Listening at: http", "- Network: ", "istening on "]).capture(r"(?:running on|Listening at:|- Network:|[Ll]istening on)\s+(?:port |https?://)?(?P<host>\[[^\]]*\]:|[\w.-]+:|\*:|:|)(?P<port>\d{2,5})\b").any_level(),
     LogSignal::new("smd.asked", ASKED, &["STARTUP TCP probe failed", "STARTUP HTTP probe failed", "provided by the PORT="]).capture(r"probe failed[^\n]* on port (?P<port>\d+)|by the PORT=(?P<variable>\d+)").from(Emitter::Platform).any_level(),
     // --- a failed start-up, without a cause -------------------------------------------------------

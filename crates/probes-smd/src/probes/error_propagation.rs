@@ -89,7 +89,7 @@ impl Way {
             failed,
             // Where no framework has a word for it, the phase's own is the error.
             said: step(&[Role::Failed, Role::ImportDeath]).or_else(|| step(&[Role::PhaseFailed])),
-            exited: step(&[Role::WorkerExit, Role::ContainerExit, Role::Killed]),
+            exited: step(&Role::EXIT),
         }
     }
 }

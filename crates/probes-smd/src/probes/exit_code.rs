@@ -119,8 +119,7 @@ fn judge(observed: &Observed) -> Outcome {
 
 /// Every statement about an exit, in time order.
 fn exits(start: &Start) -> impl Iterator<Item = &Sign> {
-    let exit = |role| matches!(role, Role::WorkerExit | Role::ContainerExit | Role::Killed);
-    start.signs.iter().filter(move |sign| exit(sign.role))
+    start.signs.iter().filter(|sign| Role::EXIT.contains(&sign.role))
 }
 
 fn source(source: &str) -> &str {

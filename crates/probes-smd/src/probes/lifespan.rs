@@ -136,7 +136,7 @@ fn became(observed: &Observed, start: &Start) -> Became {
     match attempt.exit_code {
         Some(code) if code != 0 => Became::PassedOn,
         Some(_) => Became::Swallowed("the process exited with 0, as if all were well"),
-        None if start.sign(&[Role::Killed]).is_some() => Became::PassedOn,
+        None if start.sign(&[Role::Killed, Role::WorkerKilled]).is_some() => Became::PassedOn,
         None => Became::Unknown,
     }
 }

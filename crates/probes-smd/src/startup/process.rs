@@ -458,7 +458,9 @@ impl Watch<'_> {
         let entry = Entry { at: Some(at), revision: String::new(), instance, ..entry };
         for role in self.collector.take(Origin::Process, &entry) {
             match role {
-                Role::Completed => seen.complete = seen.complete.or(Some(clock::now())),
+                up if Role::UP.contains(&up) => {
+                    seen.complete = seen.complete.or(Some(clock::now()));
+                }
                 Role::Failed | Role::PhaseFailed | Role::ImportDeath if seen.complete.is_none() => {
                     seen.failed = seen.failed.or(Some(clock::now()));
                 }

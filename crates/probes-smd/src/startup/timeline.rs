@@ -83,7 +83,7 @@ impl Start {
         let attempt = &self.attempt;
         let until = match attempt.end {
             AttemptEnd::Failed => attempt.failed_at,
-            AttemptEnd::Completed => self.sign(&[Role::Completed])?.at,
+            AttemptEnd::Completed => self.sign(&Role::UP)?.at,
             AttemptEnd::Stopped | AttemptEnd::Unknown => None,
         };
         seconds(attempt.began, until)
@@ -92,7 +92,7 @@ impl Start {
 
 /// From the first sign of a failed start-up to the exit of its process, in seconds.
 pub(crate) fn way_out_s(start: &Start) -> Option<f64> {
-    let exit = start.sign(&[Role::WorkerExit, Role::ContainerExit, Role::Killed])?;
+    let exit = start.sign(&Role::EXIT)?;
     seconds(start.attempt.failed_at, exit.at)
 }
 

@@ -1,0 +1,54 @@
+//! What had stopped by the end of what is held.
+
+use std::collections::BTreeSet;
+
+use super::{Case, is_users};
+use crate::attempt::{RequestKind, Traffic};
+use crate::clock::Timestamp;
+
+/// In so many minutes on end nothing is served any more: one unlucky request is no end.
+const STAYS: usize = 3;
+
+impl Case<'_> {
+    /// Whether requests of this kind were served once and are no more: since the last that was served
+    /// they failed in at least three minutes, and in more than before it. What fails now and then
+    /// fails before and after; what broke stays broken. Health checks go on as long as users are
+    /// served.
+    pub fn has_ended(&self, request: RequestKind) -> bool {
+        let same = |traffic: &Traffic| {
+            let users = request == RequestKind::Health && is_users(traffic.request);
+            traffic.request == request || users
+        };
+        let traffic = || self.traffic.iter().map(|(_, traffic)| *traffic);
+        let served = traffic().filter(|traffic| same(traffic) && self.was_served(traffic));
+        let Some(last) = served.filter_map(|traffic| traffic.last).max().map(minute) else {
+            return false;
+        };
+        let failed: BTreeSet<i64> = traffic()
+            .filter(|traffic| traffic.request == request && self.answer_failed(traffic))
+            .flat_map(minutes)
+            .collect();
+        let since = failed.range(last + 1..).count();
+        since >= STAYS && since > failed.len() - since
+    }
+
+    /// The last moment at which anything was served that shows that the service works.
+    pub fn last_served(&self) -> Option<Timestamp> {
+        let works =
+            |traffic: &Traffic| traffic.request != RequestKind::Static && self.was_served(traffic);
+        self.traffic.iter().filter(|(_, t)| works(t)).filter_map(|(_, t)| t.last).max()
+    }
+}
+
+/// The minutes in which answers were given: all between the first and the last where they were too
+/// many to keep.
+fn minutes(traffic: &Traffic) -> Vec<i64> {
+    match (traffic.minutes.is_empty(), traffic.first, traffic.last) {
+        (true, Some(first), Some(last)) => (minute(first)..=minute(last)).collect(),
+        _ => traffic.minutes.clone(),
+    }
+}
+
+fn minute(at: Timestamp) -> i64 {
+    at.as_second().div_euclid(60)
+}
