@@ -235,7 +235,9 @@ fn verdict(case: &Case<'_>, roots: &[Root], symptoms: &[SymptomSeen]) -> HealthV
         State::Up if !roots.is_empty() && case.traffic.is_empty() => {
             HealthVerdict::InsufficientEvidence
         }
-        State::Up if symptoms.is_empty() && enough(case) => HealthVerdict::Healthy,
+        State::Up if (symptoms.is_empty() || is_over(case, symptoms)) && enough(case) => {
+            HealthVerdict::Healthy
+        }
         State::Up if symptoms.is_empty() => HealthVerdict::InsufficientEvidence,
         State::Up => HealthVerdict::Degraded,
         State::Untold if supported => HealthVerdict::Failing,
@@ -244,7 +246,7 @@ fn verdict(case: &Case<'_>, roots: &[Root], symptoms: &[SymptomSeen]) -> HealthV
 }
 
 enum State {
-    /// Some function it was asked for was never served, or its last start-ups failed.
+    /// Some function it was asked for was never served, or is no more, or its last start-ups failed.
     Down,
     /// It failed and served.
     Mixed,
@@ -257,8 +259,13 @@ enum State {
 fn state(case: &Case<'_>) -> State {
     let mut failed = case.probe_doubted();
     let mut down = case.probe_failed();
-    let kinds =
-        [RequestKind::Health, RequestKind::Websocket, RequestKind::Preflight, RequestKind::Other];
+    let kinds = [
+        RequestKind::Health,
+        RequestKind::Websocket,
+        RequestKind::Preflight,
+        RequestKind::Static,
+        RequestKind::Other,
+    ];
     for request in kinds {
         let bad: u64 = case
             .answers(request)
@@ -269,7 +276,8 @@ fn state(case: &Case<'_>) -> State {
         // Pages that are served while every health check fails are no service; one request that
         // failed beside others that were served is no function that is down.
         let enough = bad >= FUNCTION || !case.serves();
-        down |= bad > 0 && enough && !case.answers(request).any(|traffic| case.was_served(traffic));
+        let ever = case.answers(request).any(|traffic| case.was_served(traffic));
+        down |= bad > 0 && enough && (!ever || case.has_ended(request));
     }
     let last_failure =
         case.failures().filter_map(|(_, _, attempt)| attempt.failed_at.or(attempt.ended)).max();
@@ -307,6 +315,12 @@ fn state(case: &Case<'_>) -> State {
 
 fn few_failures(case: &Case<'_>) -> bool {
     case.works() && !case.probe_doubted()
+}
+
+/// Whether each symptom was seen once, and requests were served after it: nothing came of it.
+fn is_over(case: &Case<'_>, symptoms: &[SymptomSeen]) -> bool {
+    let served = case.last_served();
+    symptoms.iter().all(|seen| seen.count == 1 && seen.last.is_some() && seen.last < served)
 }
 
 /// Whether enough is held to call a service healthy: most entries have their words, and there are
