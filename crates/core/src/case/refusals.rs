@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Case;
+use super::{Case, seconds};
 use crate::attempt::{RequestKind, Traffic};
 
 /// The kind of fact that a handshake or call came without a token: nothing is wrong with refusing it.
@@ -23,6 +23,8 @@ pub const SOCKET_BROKEN: &str = "app.socket-broken";
 const ORIGIN_REFUSED: u16 = 400;
 /// So many refused preflights are browsers', whatever they are refused with.
 const SOME: u64 = 10;
+/// So long both revisions answer when one takes the other's place, in seconds.
+const ROLL_OUT_S: i64 = 60;
 /// So few refusals are no state of the service.
 const FEW: u64 = 3;
 
@@ -101,8 +103,8 @@ impl<'e> Case<'e> {
         areas.into_keys().collect()
     }
 
-    /// Whether every preflight that a browser can have asked was refused, of more than a few, and no
-    /// browser got through otherwise: pages of another origin may not call.
+    /// Whether every preflight that a browser can have asked was refused from some moment on, of more
+    /// than a few, and no browser got through otherwise: pages of another origin may not call.
     pub(super) fn preflights_are_refused(&self) -> bool {
         // Where the platform counts, it also knows who asked.
         let access = self.traffic.iter().all(|(_, traffic)| traffic.access);
@@ -112,10 +114,15 @@ impl<'e> Case<'e> {
             traffic.map(|traffic| traffic.count).sum()
         };
         let preflight = |traffic: &Traffic| traffic.request == RequestKind::Preflight;
-        let let_in =
-            |traffic: &Traffic| (preflight(traffic) || traffic.browser) && traffic.served();
         let refused = |traffic: &Traffic| preflight(traffic) && self.blocks(traffic);
         let origin = |traffic: &Traffic| refused(traffic) && traffic.status == ORIGIN_REFUSED;
+        let traffic = self.traffic.iter().map(|(_, traffic)| *traffic);
+        let since = traffic.filter(|traffic| refused(traffic)).filter_map(|t| t.first).min();
+        let after = |at| since.is_none_or(|since| seconds(since, at) > ROLL_OUT_S);
+        let let_in = |traffic: &Traffic| {
+            let browser = preflight(traffic) || traffic.browser;
+            browser && traffic.served() && traffic.last.is_none_or(after)
+        };
         counted(&let_in) == 0 && (counted(&origin) >= FEW || counted(&refused) >= SOME)
     }
 

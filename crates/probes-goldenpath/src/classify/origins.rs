@@ -29,8 +29,8 @@ pub(super) fn refused(case: &Case<'_>, cause: &Cause) -> Option<Claim> {
     let mut claim = Claim::new(claimed, case.service, ClaimStatus::Supported);
     claim.confidence = CONFIDENCE;
     claim.summary = format!(
-        "{count} preflights (OPTIONS) of browsers were refused and none was answered well: pages of \
-         another origin cannot call this service, whatever it answers to others."
+        "{count} preflights (OPTIONS) of browsers were refused, and since the first of them none was \
+         answered well: pages of another origin cannot call this service, whatever it answers to others."
     );
     claim.supporting = preflights.iter().take(3).map(|(line, _)| (*line).clone()).collect();
     claim.explains = vec![GOLDEN_PATH_OFFLINE];

@@ -81,7 +81,9 @@ fn says_what(argument: &Argument<'_>) -> bool {
         Body::Fact(fact) => {
             let quote = fact.get("quote");
             let cut = quote.len() < CUT && (quote.ends_with("...") || quote.ends_with('\u{2026}'));
-            !cut && !GUESSES.iter().any(|words| quote.contains(words))
+            // What was below the head of a traceback is not held.
+            let head = quote.ends_with("(most recent call last):");
+            !cut && !head && !GUESSES.iter().any(|words| quote.contains(words))
         }
         _ => false,
     })
