@@ -149,7 +149,7 @@ const SIGNALS: &[LogSignal] = &[
     LogSignal::new("cloudsql.statement-timeout", TOO_SLOW, &["canceling statement due to statement timeout", "QueryCanceledError"]).speaks(SLOW, 0.75),
     // A session was there and a statement was waited for, when whoever asked gave up. The first statement
     // of a session, which its driver sends, says no more than that nobody answers.
-    LogSignal::new("cloudsql.statement-waited", TOO_SLOW, IN_STATEMENT).speaks(SLOW, 0.75).capture(r"TimeoutError|CancelledError").unless(&["in first_connect", "in do_ping", "_get_server_version_info", "connection was closed", "ConnectionDoesNotExistError", "canceling statement due to"]).attributes(WHY),
+    LogSignal::new("cloudsql.statement-waited", TOO_SLOW, IN_STATEMENT).speaks(SLOW, 0.75).capture(r"TimeoutError|CancelledError").unless(&["in first_connect", "in on_connect", "setup_asyncpg_json", "in do_ping", "_get_server_version_info", "connection was closed", "ConnectionDoesNotExistError", "canceling statement due to"]).attributes(WHY),
     LogSignal::new("cloudsql.statement-cancelled", TOO_SLOW, &["canceling statement due to user request"]).speaks(SLOW, 0.65).attributes(BELOW_ERROR),
     LogSignal::new("cloudsql.statement-gave-up", TOO_SLOW, &["Query read timeout", "Timeout during reading attempt"]).speaks(SLOW, 0.65).attributes(BELOW_ERROR),
     // The server's own word about statements that took five seconds and more (`log_min_duration_statement`).

@@ -1,5 +1,6 @@
 //! From refused tokens and failed requests to why users get no answer: on core alone.
 
+mod elsewhere;
 mod origins;
 mod passed_on;
 mod signals;
@@ -11,7 +12,7 @@ use shakedown_core::case::{
 };
 use shakedown_core::classify::{Claim, ClaimStatus, Claimed, Seen};
 use shakedown_core::id::{Cause, Symptom};
-use shakedown_core::{AttemptEnd, Case, Observation};
+use shakedown_core::{AttemptEnd, Case, Evidence, Observation};
 
 use crate::causes::{AUTH_FAILURE, GOLDEN_PATH_OFFLINE, REQUESTS_FAIL, TOKENS_REFUSED};
 use signals::ACCEPTED;
@@ -44,21 +45,30 @@ shakedown_core::classifier! {
     summary: "tells services that disagree about tokens from refused strangers, and counts users without an answer",
     causes: [AUTH_FAILURE, CONFIGURATION_ERROR],
     symptoms: [GOLDEN_PATH_OFFLINE, TOKENS_REFUSED, REQUESTS_FAIL],
-    classify: |evidence| Case::all(evidence).iter().flat_map(classify).collect(),
+    classify: all,
 }
 
-fn classify(case: &Case<'_>) -> Vec<Claim> {
+fn all(evidence: &Evidence) -> Vec<Claim> {
+    let cases = Case::all(evidence);
+    cases.iter().flat_map(|case| classify(case, &cases)).collect()
+}
+
+fn classify(case: &Case<'_>, all: &[Case<'_>]) -> Vec<Claim> {
     let mut claims = Vec::new();
     let passed_on = || passed_on::not_passed_on(case, &CONFIGURATION_ERROR);
     claims.extend(disagreement(case).or_else(passed_on));
+    let elsewhere = || elsewhere::refused(case, all, &CONFIGURATION_ERROR);
+    let elsewhere = if claims.is_empty() { elsewhere() } else { None };
+    let unknown = elsewhere.is_some() || case.of_kind(CHECKER_SILENT).next().is_some();
+    claims.extend(elsewhere);
     claims.extend(refusals(case, claims.first()));
     claims.extend(origins::refused(case, &CONFIGURATION_ERROR));
     claims.extend(credentials(case));
     let auth = claims.iter().any(|claim| claim.status == ClaimStatus::Supported);
     if auth && let Some(part) = together([case.seen_kind(SIGNATURE), case.seen_kind(REFUSED)]) {
         claims.push(symptom(case, TOKENS_REFUSED, part, Vec::new()));
-    } else if case.of_kind(CHECKER_SILENT).next().is_some() {
-        // Whoever would know them does not answer: users with good tokens are refused.
+    } else if unknown {
+        // Users with good tokens are refused all the same.
         let refused = counted(case, |traffic| case.turned_away(traffic));
         claims.extend(refused.map(|part| symptom(case, TOKENS_REFUSED, part, Vec::new())));
     }
