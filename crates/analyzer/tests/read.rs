@@ -123,6 +123,22 @@ fn lists_by_severity_give_their_severity_and_their_windows() {
 }
 
 #[test]
+fn what_an_alert_says_is_read_and_hides_no_error() {
+    let with = |more: &str| {
+        let text = format!(
+            r#"[{{"timestamp":"2025-09-15T21:00:00Z","jsonPayload":{{"message":"sent",{more}}}}}]"#
+        );
+        of(text).0.remove(0).message
+    };
+    let incident = r#""incident":{"state":"open","summary":"CPU is 98.5%"}"#;
+    let error = r#""error":{"type":"OSError","value":"no route"}"#;
+    assert_eq!(with(incident), "sent\nCPU is 98.5%");
+    assert_eq!(with(&format!("{error},{incident}")), "sent\nOSError: no route");
+    assert_eq!(with(&format!("{incident},{error}")), "sent\nOSError: no route");
+    assert_eq!(with(&format!(r#"{error},"incident":"INC-7""#)), "sent\nOSError: no route");
+}
+
+#[test]
 fn raw_logs_and_details_and_issues_by_severity_are_found() {
     let (kept, ..) =
         of(r#"{"meta":1,"raw_logs":[{"timestamp":"2025-09-15T21:00:00Z","message":"one"}]}"#);

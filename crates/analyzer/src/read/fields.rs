@@ -128,8 +128,9 @@ pub(crate) enum JsonField {
     Time,
     Severity,
     Level,
-    /// An exception, or what an alert is about.
     Error,
+    /// What an alert is about.
+    Incident,
     Stack,
     Type,
 }
@@ -155,7 +156,7 @@ pub(crate) static JSON_FIELDS: Keys<JsonField> = Keys::new(&[
     ("err", JsonField::Error),
     ("exception", JsonField::Error),
     ("thrown", JsonField::Error),
-    ("incident", JsonField::Error),
+    ("incident", JsonField::Incident),
     ("traceback", JsonField::Stack),
     ("stack", JsonField::Stack),
     ("stack_trace", JsonField::Stack),

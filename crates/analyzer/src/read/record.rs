@@ -86,6 +86,17 @@ impl<'a> Failure<'a> {
         self.error.is_empty() && self.stack.is_empty()
     }
 
+    /// Passes over the value at `at`, which is kept where it is an object and no error is.
+    #[cold]
+    fn take_incident(&mut self, bytes: &'a [u8], at: usize) -> Result<usize, Bad> {
+        let before = self.error;
+        let end = self.take_error(bytes, at)?;
+        if !before.is_empty() || bytes[at] != b'{' {
+            self.error = before;
+        }
+        Ok(end)
+    }
+
     /// Passes over the value at `at`, which is kept where it is an object or a string with anything
     /// in it.
     fn take_error(&mut self, bytes: &'a [u8], at: usize) -> Result<usize, Bad> {
@@ -356,6 +367,7 @@ fn json<'a>(bytes: &'a [u8], at: usize, json: &mut Json<'a>) -> Result<usize, Ba
         }
         Some(JsonField::Level) => skip_value(bytes, at),
         Some(JsonField::Error) => json.failure.take_error(bytes, at),
+        Some(JsonField::Incident) => json.failure.take_incident(bytes, at),
         Some(JsonField::Stack) => take_string(bytes, at, &mut json.failure.stack),
         Some(JsonField::Type) => {
             let mut of: &[u8] = &[];
