@@ -38,11 +38,11 @@ pub(super) fn lost(case: &Case<'_>) -> Option<Claim> {
     let key = key.rsplit('/').next().unwrap_or(key);
     let now = match is.as_str() {
         "" => "was left out of".to_owned(),
-        other => format!("became {other} with"),
+        other => format!("was exchanged for {other} in"),
     };
     claim.summary = format!(
-        "{key} ({was}) {now} the last deploy before its socket was not there: without it a revision \
-         has no /cloudsql."
+        "{key} ({was}) {now} the last deploy before its socket was not there: a revision has \
+         the sockets of the instances it names."
     );
     claim.supporting =
         std::iter::once(change).chain(missing.into_iter().take(2)).cloned().collect();

@@ -229,10 +229,15 @@ fn identity(case: &Case<'_>) -> Option<Claim> {
     let argument = case.argue(&CONFIGURATION_ERROR, |hit| {
         hit.signal.starts_with("cloudsql.") || hit.signal.starts_with("vpc.")
     })?;
-    let summary = because(
-        &argument,
-        "that the database or Google refuses who asks, or that what is asked for does not exist: it is reached, its settings are wrong",
-    );
+    let what = match argument.signals.iter().all(|id| id.starts_with("cloudsql.no-socket")) {
+        true => {
+            "that the instance's socket is not there: the revision is not connected to it, or asks for another name"
+        }
+        false => {
+            "that the database or Google refuses who asks, or that what is asked for does not exist: it is reached, its settings are wrong"
+        }
+    };
+    let summary = because(&argument, what);
     let next = "compare user, password, database name and instance connection name of the revision (`gcloud run revisions describe REVISION`) with the instance's own (`gcloud sql instances describe INSTANCE`)";
     let mut claim = argument.claim(case.service, summary, next);
     claim.claimed = Claimed::Cause(CONFIGURATION_ERROR);
