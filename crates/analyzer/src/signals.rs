@@ -40,6 +40,9 @@ const TRACEBACK: &str = "Traceback (most recent call last)";
 /// The line above the frames, whatever a logger put before it.
 const HEAD_OF_FRAMES: &str = "Traceback (most recent call last):";
 
+/// What requests begin with.
+const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+
 /// What a test runner prints: such text never supports a cause.
 const TEST_TALK: [&str; 5] =
     ["::test_", "AssertionError: assert", "short test summary info", "E       ", "/pytest"];
@@ -165,10 +168,9 @@ impl Search {
             literals.push(literal.to_owned());
             uses.push(Use::Access);
         }
-        for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] {
-            let hundreds = ["1", "2", "3", "4", "5"];
-            for next in hundreds.into_iter().chain(["/", "https://", "http://"]) {
-                literals.push(format!("{method} {next}"));
+        for method in METHODS {
+            for hundreds in ['1', '2', '3', '4', '5'] {
+                literals.push(format!("{method} {hundreds}"));
                 uses.push(Use::Printed);
             }
         }
@@ -220,7 +222,9 @@ impl Search {
         if access {
             findings.access = self.access_line(message);
         } else if printed {
-            findings.access = self.printed_line(entry, message);
+            findings.access = self.printed.captures(message).and_then(|groups| answer(&groups));
+        } else if begins_as_request(message) {
+            findings.access = self.logged_line(entry, message);
         }
         if seen.is_empty() || TEST_TALK.iter().any(|talk| message.contains(talk)) {
             return findings;
@@ -317,22 +321,24 @@ impl Search {
 
     /// A request by its method, address and status alone. With a whole address it may be what the
     /// application asked of another, where the line is the application's own.
-    fn printed_line<'a>(&self, entry: &Entry<'_>, message: &'a str) -> Option<AccessLine<'a>> {
-        if let Some(groups) = self.printed.captures(message) {
-            return answer(&groups);
-        }
-        let own = matches!(entry.log, LogName::Stdout | LogName::Stderr);
+    fn logged_line<'a>(&self, entry: &Entry<'_>, message: &'a str) -> Option<AccessLine<'a>> {
         let groups = self.logged.captures(message)?;
-        if groups.name("host").is_some() && own {
-            return None;
-        }
-        answer(&groups)
+        let own = matches!(entry.log, LogName::Stdout | LogName::Stderr);
+        if own && groups.name("host").is_some() { None } else { answer(&groups) }
     }
 
     /// The literals that are searched, for documentation and tests.
     pub fn literals(&self) -> impl Iterator<Item = &str> {
         self.literals.all().iter().map(String::as_str)
     }
+}
+
+/// Whether a method stands first, or behind a time or an arrow.
+fn begins_as_request(message: &str) -> bool {
+    let time = |c: char| c.is_ascii_digit() || ":.TZ +-".contains(c);
+    let told = message.trim_start_matches(time);
+    let told = told.strip_prefix("> ").unwrap_or(told);
+    METHODS.iter().any(|method| told.strip_prefix(method).is_some_and(|rest| rest.starts_with(' ')))
 }
 
 /// The answer to a plain request, of a pattern with its `status` and `path`.

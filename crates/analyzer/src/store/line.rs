@@ -126,15 +126,7 @@ pub(super) fn request_kind(path: &str) -> RequestKind {
     const HEALTH: [&str; 9] =
         ["health", "healthz", "ready", "readyz", "live", "livez", "ping", "readiness", "liveness"];
     const SOCKET: [&str; 4] = ["ws", "websocket", "socket.io", "wss"];
-    /// Folders and files that a server gives out by itself.
-    const STATIC: [&str; 3] = ["static", "assets", "_next"];
-    const FILES: [&str; 10] =
-        ["css", "js", "mjs", "map", "ico", "svg", "woff", "woff2", "ttf", "webmanifest"];
     let mut kind = RequestKind::Other;
-    let file = path.rsplit_once('.').is_some_and(|(_, end)| FILES.contains(&end));
-    if file || path == "/robots.txt" {
-        kind = RequestKind::Static;
-    }
     for part in path.as_bytes().split(|byte| *byte == b'/') {
         let is = |name: &&str| part.eq_ignore_ascii_case(name.as_bytes());
         // `/ws/health` is a health check of the WebSocket router, by plain HTTP.
@@ -143,9 +135,17 @@ pub(super) fn request_kind(path: &str) -> RequestKind {
         }
         if SOCKET.iter().any(is) {
             kind = RequestKind::Websocket;
-        } else if STATIC.iter().any(is) && kind == RequestKind::Other {
-            kind = RequestKind::Static;
         }
     }
-    kind
+    if kind == RequestKind::Other && is_static(path) { RequestKind::Static } else { kind }
+}
+
+/// Whether a path asks for what a server gives out by itself: by its first folder or its ending.
+fn is_static(path: &str) -> bool {
+    const FOLDERS: [&str; 3] = ["/static/", "/assets/", "/_next/static/"];
+    const ENDS: [&str; 10] =
+        ["css", "js", "mjs", "map", "ico", "svg", "woff", "woff2", "ttf", "webmanifest"];
+    FOLDERS.iter().any(|folder| path.starts_with(folder))
+        || path == "/robots.txt"
+        || path.rsplit_once('.').is_some_and(|(_, end)| ENDS.contains(&end))
 }

@@ -167,7 +167,7 @@ const SIGNALS: &[LogSignal] = &[
     LogSignal::new("smd.database-phase-words", PHASE_WORDS, &["Database initialization timeout after", "database initialization timed out after"]).any_level(),
     LogSignal::new("smd.worker-timeout", WORKER_TIMEOUT, &["WORKER TIMEOUT (pid:"]).any_level(),
     LogSignal::new("smd.liveness", WORKER_TIMEOUT, &["LIVENESS HTTP probe failed", "LIVENESS TCP probe failed", "LIVENESS GRPC probe failed"]).from(Emitter::Platform).any_level(),
-    LogSignal::new("smd.stops", STOPS, &["http: Server closed", "encountered a terminal error: SIGTERM"]).any_level(),
+    LogSignal::new("smd.stops", STOPS, &["tp: Server closed", "encountered a terminal error: SIGTERM"]).any_level(),
     LogSignal::new("smd.listens", LISTENS, &["Uvicorn running on http", "Listening at: http", "- Network: ", "istening on "]).capture(r"(?:running on|Listening at:|- Network:|[Ll]istening on)\s+(?:port |https?://)?(?P<host>\[[^\]]*\]:|[\w.-]+:|\*:|:|)(?P<port>\d{2,5})\b").any_level(),
     LogSignal::new("smd.asked", ASKED, &["STARTUP TCP probe failed", "STARTUP HTTP probe failed", "provided by the PORT="]).capture(r"probe failed[^\n]* on port (?P<port>\d+)|by the PORT=(?P<variable>\d+)").from(Emitter::Platform).any_level(),
     // --- a failed start-up, without a cause -------------------------------------------------------
