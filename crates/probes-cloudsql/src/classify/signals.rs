@@ -73,7 +73,7 @@ const SIGNALS: &[LogSignal] = &[
     cannot("cloudsql.ssl-closed", &["SSL connection has been closed unexpectedly"], 0.75),
     cannot("cloudsql.libpq-timeout", &["failed: timeout expired"], 0.85).with(&["connection to server"]),
     // An application's own words, with the port that tells whom it wanted.
-    cannot("cloudsql.said-connecting", &["onnecting to ", "onnect to "], 0.75).capture(r"(?i)(?:timeout|timed out)\w*[^\n]{0,60}connect(?:ing)? to \S+:(?:5432|3307)\b|connect(?:ing)? to \S+:(?:5432|3307)\b[^\n]{0,60}(?:timed out|timeout)"),
+    cannot("cloudsql.said-connecting", &["onnecting to ", "onnect to "], 0.75).capture(r"(?i)(?:timeout|timed out)\w*[^\n]{0,60}connect(?:ing)? to \S+:(?:5432|3307)\b|connect(?:ing)? to \S+:(?:5432|3307)\b[^\n]{0,60}(?:timed out|timeout|still pending|no answer|no response)"),
     cannot("cloudsql.libpq-refused", &["failed: Connection refused", "failed: Connection timed out", "failed: Operation timed out", "failed: Connection reset by peer", "failed: No route to host", "failed: Network is unreachable", "failed: Network unreachable", "failed: Host is unreachable"], 0.85).with(&["connection to server"]),
     cannot("cloudsql.libpq-old-refused", &["could not connect to server: Connection", "could not connect to server: No route", "could not connect to server: Network is", "could not connect to server: Operation timed"], 0.85),
     cannot("cloudsql.libpq-broken", &["SSL SYSCALL error: ", "could not receive data from server: ", "could not send data to server: ", "could not send SSL negotiation packet: ", "could not send startup packet: "], 0.75),
@@ -152,6 +152,8 @@ const SIGNALS: &[LogSignal] = &[
     LogSignal::new("cloudsql.statement-waited", TOO_SLOW, IN_STATEMENT).speaks(SLOW, 0.75).capture(r"TimeoutError|CancelledError").unless(&["in first_connect", "in on_connect", "setup_asyncpg_json", "in do_ping", "_get_server_version_info", "connection was closed", "ConnectionDoesNotExistError", "canceling statement due to"]).attributes(WHY),
     LogSignal::new("cloudsql.statement-cancelled", TOO_SLOW, &["canceling statement due to user request"]).speaks(SLOW, 0.65).attributes(BELOW_ERROR),
     LogSignal::new("cloudsql.statement-gave-up", TOO_SLOW, &["Query read timeout", "Timeout during reading attempt"]).speaks(SLOW, 0.65).attributes(BELOW_ERROR),
+    // An application that watches its statements: those of five seconds and more.
+    LogSignal::new("cloudsql.said-slow-query", TOO_SLOW, &["low query", "low Query", "low SQL"]).speaks(SLOW, 0.65).capture(r"(?i)slow (?:sql )?(?:query|statement)\b[^\n]*?\b(?:(?:[5-9]|\d{2,})(?:\.\d+)? ?s(?:ec\w*)?|(?:[5-9]\d{3}|\d{5,})(?:\.\d+)? ?ms)\b").attributes(BELOW_ERROR),
     // The server's own word about statements that took five seconds and more (`log_min_duration_statement`).
     LogSignal::new("cloudsql.statement-long", LONG, &["LOG:  duration: "]).capture(r"LOG:  duration: (?P<ms>[5-9]\d{3}|\d{5,})(?:\.\d+)? ms").from(Emitter::Any).any_level(),
     // Applications that say so with a version or a time have asked the server; others have a pool.
