@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use shakedown_core::attempt::{Attempt, Quote};
+use shakedown_core::attempt::{Attempt, AttemptEnd, Quote, RequestKind, Traffic};
 use shakedown_core::evidence::{Body, Change, ClockSource, Fact, Moment};
 use shakedown_core::id::ObservationKind;
 use shakedown_core::{Observation, Provenance, StartupConfig, Subject, Vantage};
@@ -17,6 +17,12 @@ const PHASE_FAILURE: &str = "startup.phase-failure";
 const TIMED_OUT: f64 = 0.55;
 /// How much a phase that failed otherwise does.
 const FAILED: f64 = 0.3;
+
+/// Whoever exits later than this did not wait for a connection, in seconds: Linux gives up opening one
+/// after 127.
+const WAITS_S: i64 = 150;
+/// The exit code of a process that ends as it is asked to.
+const TERMINATED: i32 = 143;
 
 /// The observations of one service.
 pub(crate) fn observations(
@@ -71,8 +77,11 @@ pub(crate) fn observations(
     for traffic in &collected.traffic {
         push(traffic.first, 0, about("", ""), Body::Traffic(traffic.clone()));
     }
+    let works = |traffic: &&Traffic| traffic.served() && traffic.request != RequestKind::Static;
+    let served = collected.traffic.iter().filter(works).filter_map(|traffic| traffic.last).max();
     for (revision, instance, timeline) in &collected.timelines {
-        for attempt in timeline.clone().attempts(config) {
+        for mut attempt in timeline.clone().attempts(config) {
+            fail_if_for_nothing(&mut attempt, served);
             if let Some(fact) = phase_failure(&attempt, config) {
                 let at = attempt.failed_at;
                 push(at, 0, about(revision, instance), Body::Fact(fact));
@@ -135,6 +144,19 @@ fn revision_of(resource: &str) -> String {
 
 fn method(line: &Line, method: &str) -> String {
     if line.text.is_empty() { method.to_owned() } else { format!("{method}: {}", line.text) }
+}
+
+/// What listens, waits for what it needs and exits of itself did not come up, where nothing was
+/// served since.
+fn fail_if_for_nothing(attempt: &mut Attempt, served: Option<Timestamp>) {
+    let exited = attempt.exit_code.is_some_and(|code| !matches!(code, 0 | TERMINATED));
+    let (Some(up), Some(ended)) = (attempt.completed_at, attempt.ended) else { return };
+    let lived = ended.as_second() - up.as_second();
+    if exited && attempt.end == AttemptEnd::Completed && served < Some(up) && lived <= WAITS_S {
+        attempt.end = AttemptEnd::Failed;
+        attempt.failed_at = Some(ended);
+        attempt.silent = true;
+    }
 }
 
 fn phase_failure(attempt: &Attempt, config: &StartupConfig) -> Option<Fact> {
