@@ -117,8 +117,12 @@ impl<'e> Case<'e> {
         let refused = |traffic: &Traffic| preflight(traffic) && self.blocks(traffic);
         let origin = |traffic: &Traffic| refused(traffic) && traffic.status == ORIGIN_REFUSED;
         let traffic = self.traffic.iter().map(|(_, traffic)| *traffic);
-        let since = traffic.filter(|traffic| refused(traffic)).filter_map(|t| t.first).min();
-        let after = |at| since.is_none_or(|since| seconds(since, at) > ROLL_OUT_S);
+        let blocked: Vec<_> = traffic.filter(|traffic| refused(traffic)).collect();
+        let since = blocked.iter().filter_map(|traffic| traffic.first).min();
+        let until = blocked.iter().filter_map(|traffic| traffic.last).max();
+        // Among refusals that go on, answers of a revision that goes are early.
+        let span = since.zip(until).map_or(0, |(since, until)| seconds(since, until));
+        let after = |at| since.is_none_or(|since| seconds(since, at) > ROLL_OUT_S.min(span / 2));
         let let_in = |traffic: &Traffic| {
             let browser = preflight(traffic) || traffic.browser;
             browser && traffic.served() && traffic.last.is_none_or(after)

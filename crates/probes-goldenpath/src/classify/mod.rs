@@ -213,7 +213,8 @@ fn offline(case: &Case<'_>) -> Option<Claim> {
     };
     let socket = dark(&RequestKind::Websocket);
     let let_in = case.answers(RequestKind::Websocket).any(Traffic::served);
-    let browsers = !let_in && dark(&RequestKind::Preflight);
+    let blocked = case.answers(RequestKind::Preflight).any(|traffic| case.turned_away(traffic));
+    let browsers = !let_in && (blocked || dark(&RequestKind::Preflight));
     let all = kinds.iter().any(dark) && !case.serves();
     let part = if socket || browsers || all {
         counted(case, |traffic| {
