@@ -3,13 +3,15 @@
 use std::net::Ipv4Addr;
 
 use shakedown_core::classify::{Claim, ClaimStatus, Claimed};
-use shakedown_core::evidence::Change;
+use shakedown_core::evidence::{Body, Change};
 use shakedown_core::{AttemptEnd, Case, Observation};
 
 use super::{CONFIGURATION_ERROR, UNREACHABLE, only_egress};
 
 /// The settings that lead into a network: a connector, or interfaces of the service's own.
 const WAYS: [&str; 2] = ["vpc-access-connector", "network-interfaces"];
+/// What is written of packets that nothing answers.
+const UNANSWERED: [&str; 5] = ["imed out", "imeout", "ETIMEDOUT", "o route to host", "nreachable"];
 /// A change between what worked and what fails, which alone explains what is seen.
 const SURE: f64 = 0.8;
 /// The same, where nobody tells that the address is a private one.
@@ -30,6 +32,11 @@ pub(super) fn connector(case: &Case<'_>) -> Option<Claim> {
             let (key, was) = way_removed(change)?;
             (observation.moment.at <= failed).then_some((*observation, change, key, was))
         })?;
+    let other = way_taken(change);
+    // One way for another is a loss only where what is sent gets no answer in every start-up since.
+    if other.is_some() && !(address.is_some() && is_lost(case, observation, lines())) {
+        return None;
+    }
     let at = observation.moment.at;
     let started = case.attempts.iter().any(|(observation, attempt)| {
         attempt.end == AttemptEnd::Completed && observation.moment.at < at
@@ -55,9 +62,14 @@ pub(super) fn connector(case: &Case<'_>) -> Option<Claim> {
         ),
         None => ": nothing leads to a private address from outside its network".to_owned(),
     };
-    claim.summary = format!(
-        "{key} ({was}) was left out of the last deploy before the database could not be reached{place}."
-    );
+    claim.summary = match other {
+        None => format!(
+            "{key} ({was}) was left out of the last deploy before the database could not be reached{place}."
+        ),
+        Some((way, to)) => format!(
+            "{key} ({was}) gave way to {way} ({to}) in the last deploy before the database could not be reached{place}, and nothing that was started since gets an answer."
+        ),
+    };
     claim.supporting = vec![only_egress(observation)];
     claim.next =
         "deploy again with --vpc-connector or --network, as the revision before had it".to_owned();
@@ -72,18 +84,38 @@ fn is_way(key: &str) -> bool {
 /// The way that a change took away.
 fn way_removed(change: &Change) -> Option<(&str, &str)> {
     let of = is_way;
-    // One way for another is no loss.
-    if change.fields.iter().any(|(key, _, to)| of(key) && !to.is_empty()) {
-        return None;
-    }
     let gone =
         change.fields.iter().find(|(key, from, to)| of(key) && !from.is_empty() && to.is_empty());
     gone.map(|(key, from, _)| (key.rsplit('/').next().unwrap_or(key), from.as_str()))
 }
 
+/// The way that a change set beside one that it took away.
+fn way_taken(change: &Change) -> Option<(&str, &str)> {
+    let set = change.fields.iter().find(|(key, _, to)| is_way(key) && !to.is_empty());
+    set.map(|(key, _, to)| (key.rsplit('/').next().unwrap_or(key), to.as_str()))
+}
+
+/// Whether, since the change, no start-up completed and what is sent to the database stays
+/// unanswered: a server that refuses was reached.
+fn is_lost<'e>(
+    case: &Case<'_>,
+    change: &Observation,
+    mut lines: impl Iterator<Item = &'e &'e Observation>,
+) -> bool {
+    let came_up = case.attempts.iter().any(|(observation, attempt)| {
+        attempt.end == AttemptEnd::Completed && observation.moment.at >= change.moment.at
+    });
+    let unanswered = |line: &&Observation| {
+        let Body::Fact(fact) = &line.body else { return false };
+        let quote = fact.get("quote");
+        UNANSWERED.iter().any(|words| quote.contains(words))
+    };
+    !came_up && lines.any(unanswered)
+}
+
 /// The addresses in what a line says it dialled and in its words, which may be cut before them.
 pub(super) fn addresses(line: &Observation) -> Vec<Ipv4Addr> {
-    let shakedown_core::evidence::Body::Fact(fact) = &line.body else { return Vec::new() };
+    let Body::Fact(fact) = &line.body else { return Vec::new() };
     let words = ["target", "quote"]
         .into_iter()
         .flat_map(|name| fact.get(name).split(|c: char| !c.is_ascii_digit() && c != '.'));
