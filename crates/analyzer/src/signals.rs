@@ -43,6 +43,9 @@ const HEAD_OF_FRAMES: &str = "Traceback (most recent call last):";
 /// What requests begin with.
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
+/// What the servers of Rust write of a request.
+const TRACED: &str = "tower_http::trace::on_";
+
 /// What a test runner prints: such text never supports a cause.
 const TEST_TALK: [&str; 5] =
     ["::test_", "AssertionError: assert", "short test summary info", "E       ", "/pytest"];
@@ -74,6 +77,7 @@ enum Use {
     PlatformMarker(usize),
     Access,
     Printed,
+    Traced,
 }
 
 /// The compiled search.
@@ -89,6 +93,8 @@ pub struct Search {
     /// A request as a server's logger writes it, `GET /PATH 200 12 ms`, or a summary's row, with the
     /// whole address.
     logged: Regex,
+    /// A request as `tower_http` traces it, in the span it opened for it.
+    traced: Regex,
 }
 
 /// A signal found in an entry.
@@ -168,6 +174,8 @@ impl Search {
             literals.push(literal.to_owned());
             uses.push(Use::Access);
         }
+        literals.push(TRACED.to_owned());
+        uses.push(Use::Traced);
         for method in METHODS {
             for hundreds in ['1', '2', '3', '4', '5'] {
                 literals.push(format!("{method} {hundreds}"));
@@ -186,6 +194,10 @@ impl Search {
             r"^(?:[\d:.TZ +-]+ )?(?:--> )?(?P<method>[A-Z]{3,7}) (?:(?P<path>/[^\s?]*)\S*|(?P<host>https?://[^\s/]+)(?P<below>/?[^\s?]*)\S*) (?:-> ?|- |status[=: ]+)?(?P<status>[1-5][0-9]{2})(?: (?:- |[0-9]).*)?\s*$",
         )
         .expect("a constant pattern");
+        let traced = Regex::new(
+            r"\{[^}\n]*?\bmethod=(?P<method>[A-Z]{3,7}) uri=(?:https?://[^\s/}]+)?(?P<path>/[^\s?}]*)[^}\n]*\}: tower_http::trace::on_[a-z]+: [^\n]*?\b(?:status=|Status code: )(?P<status>[1-5][0-9]{2})\b",
+        )
+        .expect("a constant pattern");
         Ok(Self {
             literals: Literals::new(literals),
             uses,
@@ -194,6 +206,7 @@ impl Search {
             access,
             printed,
             logged,
+            traced,
         })
     }
 
@@ -209,10 +222,11 @@ impl Search {
             return findings;
         }
         let mut seen: Vec<(usize, usize)> = Vec::new();
-        let (mut access, mut printed) = (false, false);
+        let (mut access, mut printed, mut traced) = (false, false, false);
         self.literals.find(message, &mut |literal, at| match self.uses[literal] {
             Use::Access => access = true,
             Use::Printed => printed = true,
+            Use::Traced => traced = true,
             Use::Signal(_) | Use::Marker(_) | Use::PlatformMarker(_) => {
                 if !seen.iter().any(|(before, _)| *before == literal) {
                     seen.push((literal, at));
@@ -221,6 +235,8 @@ impl Search {
         });
         if access {
             findings.access = self.access_line(message);
+        } else if traced {
+            findings.access = self.traced.captures(message).and_then(|groups| answer(&groups));
         } else if printed {
             findings.access = self.printed.captures(message).and_then(|groups| answer(&groups));
         } else if begins_as_request(message) {
@@ -244,7 +260,7 @@ impl Search {
                 Use::PlatformMarker(index) if !quoted => {
                     findings.marks.extend(self.markers.read(index, message));
                 }
-                Use::PlatformMarker(_) | Use::Access | Use::Printed => {}
+                Use::PlatformMarker(_) | Use::Access | Use::Printed | Use::Traced => {}
             }
         }
         findings
