@@ -78,6 +78,7 @@ enum Use {
     Access,
     Printed,
     Traced,
+    TestTalk,
 }
 
 /// The compiled search.
@@ -182,6 +183,10 @@ impl Search {
                 uses.push(Use::Printed);
             }
         }
+        for talk in TEST_TALK {
+            literals.push(talk.to_owned());
+            uses.push(Use::TestTalk);
+        }
         let access = Regex::new(
             r#""(?:(?P<method>[A-Z]{3,7}) (?P<path>[^\s?"]*)\S* HTTP/[0-9.]+" (?P<status>[1-5][0-9]{2})|WebSocket (?P<ws>[^\s?"]*)[^\s"]*" (?P<wstatus>[1-5][0-9]{2}|\[accepted\]))"#,
         )
@@ -222,10 +227,11 @@ impl Search {
             return findings;
         }
         let mut seen: Vec<(usize, usize)> = Vec::new();
-        let (mut access, mut printed, mut traced) = (false, false, false);
+        let (mut access, mut printed, mut traced, mut test_talk) = (false, false, false, false);
         self.literals.find(message, &mut |literal, at| match self.uses[literal] {
             Use::Access => access = true,
             Use::Printed => printed = true,
+            Use::TestTalk => test_talk = true,
             Use::Traced => traced = true,
             Use::Signal(_) | Use::Marker(_) | Use::PlatformMarker(_) => {
                 if !seen.iter().any(|(before, _)| *before == literal) {
@@ -242,7 +248,7 @@ impl Search {
         } else if begins_as_request(message) {
             findings.access = self.logged_line(entry, message);
         }
-        if seen.is_empty() || TEST_TALK.iter().any(|talk| message.contains(talk)) {
+        if seen.is_empty() || test_talk {
             return findings;
         }
         seen.sort_unstable();
@@ -260,7 +266,11 @@ impl Search {
                 Use::PlatformMarker(index) if !quoted => {
                     findings.marks.extend(self.markers.read(index, message));
                 }
-                Use::PlatformMarker(_) | Use::Access | Use::Printed | Use::Traced => {}
+                Use::PlatformMarker(_)
+                | Use::Access
+                | Use::Printed
+                | Use::Traced
+                | Use::TestTalk => {}
             }
         }
         findings

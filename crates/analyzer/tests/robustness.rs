@@ -162,3 +162,11 @@ fn no_signal_slows_the_search_by_a_literal_that_is_too_short() {
     let short: Vec<_> = search.literals().filter(|literal| literal.len() < 5).collect();
     assert_eq!(short, [""; 0], "asked for at every byte of every text");
 }
+
+#[test]
+fn every_pattern_of_a_signal_compiles() {
+    let registry = shakedown_core::Registry::linked().expect("no duplicates");
+    let patterns = registry.signals().filter_map(|signal| signal.capture);
+    let compiled = patterns.map(regex::Regex::new).collect::<Result<Vec<_>, _>>();
+    assert!(compiled.expect("patterns").len() > 20);
+}
