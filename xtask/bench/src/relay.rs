@@ -1,6 +1,5 @@
-//! The lab's relay without limits, on a thread for each core; a connection stays on the thread it was
-//! given, and they are given out in turns. So haproxy does it, which gives each to the thread that has
-//! the fewest.
+//! The lab's relay without limits, on a few threads for each core; a connection stays on the thread it
+//! was given, and they are given out in turns, as haproxy gives each to the thread that has the fewest.
 
 use std::future::pending;
 use std::net::{SocketAddr, TcpListener};
@@ -13,11 +12,15 @@ use tokio::runtime::Handle;
 
 use crate::{runtime, wait_for_end_of_input};
 
+/// Whoever is sent bytes takes the core from the thread that sent them. With one thread for each core
+/// all its connections wait meanwhile, with some only those of that thread.
+const THREADS_PER_CORE: usize = 4;
+
 pub(crate) fn run(upstream: SocketAddr) -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     println!("{}", json!({ "address": listener.local_addr()? }));
     let cores = thread::available_parallelism()?.get();
-    let workers = (0..cores).map(|_| worker()).collect::<Result<Vec<_>>>()?;
+    let workers = (0..THREADS_PER_CORE * cores).map(|_| worker()).collect::<Result<Vec<_>>>()?;
     thread::spawn(move || {
         for (client, worker) in listener.incoming().flatten().zip(workers.iter().cycle()) {
             worker.spawn(async move {

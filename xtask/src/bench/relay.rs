@@ -54,7 +54,7 @@ pub(crate) fn run(setting: &Setting) -> Result<Section> {
             measured.gbit_8.push(load(&through("8"), "gbit_per_s")?);
             let trip = ["load-latency", &way.echo, "50", "1", "100"];
             measured.trip_1_us.push(load(&trip, "p50_us")?);
-            let trip = ["load-latency", &way.echo, "50", "50", "100"];
+            let trip = ["load-latency", &way.echo, "50", "50", "300"];
             measured.trip_50_us.push(load(&trip, "p50_us")?);
         }
     }

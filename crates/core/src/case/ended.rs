@@ -2,12 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use super::{Case, is_users};
+use super::{Case, is_users, seconds};
 use crate::attempt::{RequestKind, Traffic};
 use crate::clock::Timestamp;
 
 /// In so many minutes on end nothing is served any more: one unlucky request is no end.
 const STAYS: usize = 3;
+/// So many times as many requests that failed as were served are most of what is asked.
+const MOST: u64 = 2;
+/// What failed so shortly before the last that was served still fails, in seconds.
+const STILL_S: i64 = 60;
 
 impl Case<'_> {
     /// Whether requests of this kind were served once and are no more: since the last that was served
@@ -30,6 +34,21 @@ impl Case<'_> {
             .collect();
         let since = failed.range(last + 1..).count();
         since >= STAYS && since > failed.len() - since
+    }
+
+    /// Whether most requests of this kind failed, more than twice as many as were served, and still do:
+    /// who is served now and then is not served. Health checks are asked in their own rhythm and say
+    /// nothing of shares.
+    pub fn mostly_fails(&self, request: RequestKind) -> bool {
+        let total = |wanted: &dyn Fn(&Traffic) -> bool| {
+            let answers = || self.answers(request).filter(|traffic| wanted(traffic));
+            let count: u64 = answers().map(|traffic| traffic.count).sum();
+            (count, answers().filter_map(|traffic| traffic.last).max())
+        };
+        let (failed, last_failed) = total(&|traffic| self.answer_failed(traffic));
+        let (served, last_served) = total(&|traffic| self.was_served(traffic));
+        let still = last_failed.zip(last_served).is_some_and(|(f, s)| seconds(f, s) <= STILL_S);
+        request != RequestKind::Health && failed > MOST * served && still
     }
 
     /// The last moment at which anything was served that shows that the service works.
