@@ -277,7 +277,8 @@ fn state(case: &Case<'_>) -> State {
         // failed beside others that were served is no function that is down.
         let enough = bad >= FUNCTION || !case.serves();
         let ever = case.answers(request).any(|traffic| case.was_served(traffic));
-        down |= bad > 0 && enough && (!ever || case.has_ended(request) || case.mostly_fails(request));
+        down |=
+            bad > 0 && enough && (!ever || case.has_ended(request) || case.mostly_fails(request));
     }
     let last_failure =
         case.failures().filter_map(|(_, _, attempt)| attempt.failed_at.or(attempt.ended)).max();

@@ -19,6 +19,7 @@ use crate::clock::Timestamp;
 use crate::evidence::{Body, Change, Evidence, Fact, Observation, Probed};
 use crate::id::Cause;
 use crate::monitor::Sample;
+use refusals::Sockets;
 
 pub use argument::Argument;
 pub use probed::PROBE_FINDING;
@@ -149,7 +150,7 @@ pub struct Case<'e> {
     pub held: Held,
     effects: Vec<Effect>,
     owners: Vec<Option<&'e str>>,
-    refused: bool,
+    sockets: Sockets,
     broken: bool,
     shut: BTreeSet<&'e str>,
     blocked: bool,
@@ -191,7 +192,7 @@ impl<'e> Case<'e> {
             held: Held::default(),
             effects: Vec::new(),
             owners: Vec::new(),
-            refused: false,
+            sockets: Sockets::None,
             broken: false,
             shut: BTreeSet::new(),
             blocked: false,
@@ -221,7 +222,7 @@ impl<'e> Case<'e> {
 
     /// Decides, once, what followed each fact and which cause each failed start-up belongs to.
     fn settle(&mut self) {
-        self.refused = self.sockets_are_refused();
+        self.sockets = self.sockets_turned_away();
         self.broken = self.sockets_break();
         self.shut = self.shut_areas();
         self.blocked = self.preflights_are_refused();

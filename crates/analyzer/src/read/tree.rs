@@ -222,7 +222,9 @@ impl Tree {
         }
         let (raw, memory) = batch.slot();
         let end = record::parse(bytes, at, hint, raw, memory);
-        if end.is_ok() && raw.is_entry() {
+        // A report of its own day has a time too.
+        let words = top.is_some() || raw.has_payload() || !raw.insert_id.is_empty();
+        if end.is_ok() && raw.is_entry() && words {
             // An export's own id: an entry, whatever it is called where it stands.
             if raw.hint.origin == Origin::Summary && !raw.insert_id.is_empty() {
                 raw.hint.origin = Origin::Log;

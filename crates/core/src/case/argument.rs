@@ -42,6 +42,11 @@ impl<'e> Case<'e> {
         if facts.is_empty() {
             return None;
         }
+        let more = self.tallies.iter().any(|tally| {
+            let kept =
+                |hits: &[Hit<'_>]| hits.iter().filter(|hit| hit.signal == tally.signal).count();
+            facts.contains_key(&*tally.signal) && tally.count > kept(&self.hits) as u64
+        });
         let mut weights: Vec<f64> = facts.values().map(|fact| fact.0).collect();
         weights.sort_by(f64::total_cmp);
         // The strongest counts in full, each further one by half: texts of one failure are kin.
@@ -63,6 +68,7 @@ impl<'e> Case<'e> {
             decisive: facts.values().any(|fact| fact.1),
             signals: facts.keys().copied().collect(),
             observations: facts.into_values().map(|fact| fact.2).collect(),
+            more,
             attempts: attempts.iter().map(|index| self.attempts[*index]).collect(),
             requests: effects.contains("requests"),
             probes: probes.into_iter().collect(),
@@ -89,6 +95,8 @@ pub struct Argument<'e> {
     pub signals: Vec<&'e str>,
     /// Their lines: one list per signal, in time order.
     pub observations: Vec<Vec<&'e Observation>>,
+    /// Whether there were more such lines than are kept.
+    pub more: bool,
     /// The failed start-ups that belong to the cause.
     pub attempts: Vec<(&'e Observation, &'e Attempt)>,
     /// Whether requests failed meanwhile.
@@ -109,7 +117,8 @@ impl Argument<'_> {
         (distinct.len(), distinct.values().filter(probed).count())
     }
 
-    /// "1 line says", "29 lines say", "2 findings of probes say", or both.
+    /// "1 line says", "29 lines say", "At least 12 lines say" where not all are kept, "2 findings of
+    /// probes say", or both.
     pub fn say(&self) -> String {
         let (all, probed) = self.counts();
         let many = |n: usize, one: &str, more: &str| match n {
@@ -120,7 +129,8 @@ impl Argument<'_> {
         let lines = many(all - probed, "line", "lines");
         let findings = many(probed, "finding of a probe", "findings of probes");
         let both: Vec<String> = [lines, findings].into_iter().flatten().collect();
-        format!("{} {}", both.join(" and "), if all == 1 { "says" } else { "say" })
+        let least = if self.more { "At least " } else { "" };
+        format!("{least}{} {}", both.join(" and "), if all == 1 { "says" } else { "say" })
     }
 
     /// The claim this argument carries: supported when decisive and strong enough.

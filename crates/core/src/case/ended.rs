@@ -19,19 +19,27 @@ impl Case<'_> {
     /// fails before and after; what broke stays broken. Health checks go on as long as users are
     /// served.
     pub fn has_ended(&self, request: RequestKind) -> bool {
+        self.stopped(request, |t| self.was_served(t), |t| self.answer_failed(t))
+    }
+
+    /// Whether what is asked for was `served` once and since then `failed`, for good.
+    pub(super) fn stopped(
+        &self,
+        request: RequestKind,
+        served: impl Fn(&Traffic) -> bool,
+        failed: impl Fn(&Traffic) -> bool,
+    ) -> bool {
         let same = |traffic: &Traffic| {
             let users = request == RequestKind::Health && is_users(traffic.request);
             traffic.request == request || users
         };
-        let traffic = || self.traffic.iter().map(|(_, traffic)| *traffic);
-        let served = traffic().filter(|traffic| same(traffic) && self.was_served(traffic));
+        let traffic = self.traffic.iter().map(|(_, traffic)| *traffic);
+        let served = traffic.filter(|traffic| same(traffic) && served(traffic));
         let Some(last) = served.filter_map(|traffic| traffic.last).max().map(minute) else {
             return false;
         };
-        let failed: BTreeSet<i64> = traffic()
-            .filter(|traffic| traffic.request == request && self.answer_failed(traffic))
-            .flat_map(minutes)
-            .collect();
+        let failed = self.answers(request).filter(|traffic| failed(traffic));
+        let failed: BTreeSet<i64> = failed.flat_map(minutes).collect();
         let since = failed.range(last + 1..).count();
         since >= STAYS && since > failed.len() - since
     }

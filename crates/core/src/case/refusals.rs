@@ -61,6 +61,18 @@ impl Counted {
     }
 }
 
+/// Which WebSockets were turned away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Sockets {
+    /// None, but for strangers.
+    #[default]
+    None,
+    /// Those that were refused.
+    Refused,
+    /// Those that were opened too: each was closed for its user.
+    All,
+}
+
 impl<'e> Case<'e> {
     /// Whether every WebSocket that was opened was closed because the service could not go on.
     pub(super) fn sockets_break(&self) -> bool {
@@ -72,18 +84,28 @@ impl<'e> Case<'e> {
         opened >= FEW && self.count_of(SOCKET_BROKEN) >= opened
     }
 
-    /// Whether no WebSocket was ever let in, for more reasons than a missing token.
-    pub(super) fn sockets_are_refused(&self) -> bool {
+    /// Which WebSockets were turned away, for more reasons than a missing token.
+    pub(super) fn sockets_turned_away(&self) -> Sockets {
         let mut counted = Counted::default();
         for traffic in self.answers(RequestKind::Websocket) {
             counted.add(traffic);
         }
+        let anonymous = self.count_of(ANONYMOUS);
         let opened = counted.let_in.into_iter().max().unwrap_or(0);
         let closed = self.count_of(SOCKET_CLOSED);
-        if opened > 0 && closed >= opened {
-            counted = Counted { let_in: [0; 2], refused: [closed; 2] };
+        match () {
+            () if opened > 0 && closed >= opened.max(FEW + anonymous) => Sockets::All,
+            () if counted.shut(anonymous) || self.sockets_are_refused_since() => Sockets::Refused,
+            () => Sockets::None,
         }
-        counted.shut(self.count_of(ANONYMOUS))
+    }
+
+    /// Whether WebSockets were let in once and are no more, by whoever cannot check tokens: whose
+    /// token has expired asks all day.
+    fn sockets_are_refused_since(&self) -> bool {
+        let refused = |traffic: &Traffic| refusal(traffic.status);
+        self.count_of(TOKEN_UNFIT) >= SOME
+            && self.stopped(RequestKind::Websocket, Traffic::served, refused)
     }
 
     /// The areas of its API in which no call at all was let in while tokens were refused, and no
@@ -151,17 +173,20 @@ impl<'e> Case<'e> {
     pub fn turned_away(&self, traffic: &Traffic) -> bool {
         let refusal = refusal(traffic.status);
         match traffic.request {
-            // Where none was let in, one that was opened was closed for its user.
-            RequestKind::Websocket => self.refused && (refusal || traffic.served()),
+            RequestKind::Websocket => match self.sockets {
+                Sockets::None => false,
+                Sockets::Refused => refusal,
+                Sockets::All => refusal || traffic.served(),
+            },
             RequestKind::Other => refusal && self.shut.contains(area(&traffic.path)),
             RequestKind::Preflight => self.blocked && self.blocks(traffic),
             RequestKind::Health | RequestKind::Static => false,
         }
     }
 
-    /// Whether the service did what was asked, and did not turn away who asked.
+    /// Whether the service did what was asked, and neither turned away who asked nor broke off.
     pub fn was_served(&self, traffic: &Traffic) -> bool {
-        traffic.served() && !self.turned_away(traffic)
+        traffic.served() && !self.answer_failed(traffic)
     }
 
     /// Whether an answer is a [failure](Traffic::failed) of the service, or somebody [turned

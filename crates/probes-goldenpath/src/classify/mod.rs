@@ -15,7 +15,7 @@ use shakedown_core::id::{Cause, Symptom};
 use shakedown_core::{AttemptEnd, Case, Evidence, Observation};
 
 use crate::causes::{AUTH_FAILURE, GOLDEN_PATH_OFFLINE, REQUESTS_FAIL, TOKENS_REFUSED};
-use signals::ACCEPTED;
+use signals::{ACCEPTED, CLIENT_LEFT};
 
 /// The cause that another crate describes: two services that disagree are configured wrongly.
 const CONFIGURATION_ERROR: Cause = Cause::new("configuration_error");
@@ -29,6 +29,7 @@ shakedown_core::observation_kinds! {
     ANONYMOUS_META, ANONYMOUS, "a request came without a token";
     CHECKER_SILENT_META, CHECKER_SILENT, "whoever checks tokens does not answer this service";
     ACCEPTED_META, ACCEPTED, "a token was accepted";
+    CLIENT_LEFT_META, CLIENT_LEFT, "a client left while something was sent to it";
     SOCKET_BROKEN_META, SOCKET_BROKEN, "a WebSocket was opened and closed with 1011: the service could not go on";
     SOCKET_CLOSED_META, SOCKET_CLOSED, "a WebSocket was opened and closed with 1008: its user may not come in";
 }
@@ -126,7 +127,8 @@ fn refused_answers(case: &Case<'_>) -> Vec<Observation> {
 fn turned_away(case: &Case<'_>) -> Option<&'static str> {
     let turned = |kind| case.answers(kind).any(|traffic| case.turned_away(traffic));
     if turned(RequestKind::Websocket) {
-        Some("not one WebSocket was let in")
+        let ever = case.answers(RequestKind::Websocket).any(|traffic| case.was_served(traffic));
+        Some(if ever { "no WebSocket is let in any more" } else { "not one WebSocket was let in" })
     } else if turned(RequestKind::Other) {
         Some("not one call of this API was let in")
     } else {

@@ -8,6 +8,8 @@ use shakedown_core::signal::{LogSignal, SignalTable};
 
 /// A token was accepted.
 pub(crate) const ACCEPTED: &str = "auth.token-accepted";
+/// A client left, and who wrote to it then says so: nothing is wrong with the service.
+pub(crate) const CLIENT_LEFT: &str = "app.client-left";
 
 const CONFIGURATION: &str = "configuration_error";
 const AUTH: &str = "auth_failure";
@@ -40,7 +42,8 @@ const SIGNALS: &[LogSignal] = &[
     LogSignal::new("goldenpath.issuer-silent", CHECKER_SILENT, &["dentity provider ", "openid-configuration"]).capture(r"(?i)identity provider \S+ (?:is )?(?:unavailable|unreachable|not available|down)\b|(?:50\d|refused|timed out|timeout)[^\n]*openid-configuration|openid-configuration[^\n]*(?:50\d|refused|timed out|timeout)").attributes(BELOW_ERROR),
     LogSignal::new("goldenpath.oauth", SIGNATURE, &["invalid_client", "redirect_uri_mismatch", "origin_mismatch", "unauthorized_client", "deleted_client"]).speaks(CONFIGURATION, 0.75).attributes(BELOW_ERROR),
     LogSignal::new("goldenpath.no-token", ANONYMOUS, &["rejected in staging: No JWT", "No JWT token", "No token provided", "Missing authentication token", "No authentication token", "Missing Authorization header"]).any_level(),
-    LogSignal::new("goldenpath.closed-1008", SOCKET_CLOSED, &["code 1008", "code=1008", "code: 1008", "(1008)", "1008 (policy violation)"]).any_level(),
-    LogSignal::new("goldenpath.closed-1011", SOCKET_BROKEN, &["code 1011", "code=1011", "code: 1011", "(1011)", "1011 (internal error)"]).any_level(),
+    LogSignal::new("goldenpath.closed-1008", SOCKET_CLOSED, &["code 1008", "code=1008", "code: 1008", "with 1008", "(1008)", "1008 (policy violation)"]).any_level(),
+    LogSignal::new("goldenpath.closed-1011", SOCKET_BROKEN, &["code 1011", "code=1011", "code: 1011", "with 1011", "(1011)", "1011 (internal error)"]).any_level(),
+    LogSignal::new("goldenpath.client-left", CLIENT_LEFT, &["(code 1001", "code = 1001", "1001 (going away)", "code=1001", "ConnectionClosedOK", "ConnectionClosedError: no close frame", "no close frame received or sent", "ClientDisconnect", "WebSocketDisconnect: (1000", "WebSocketDisconnect(code=1000", "lient disconnected", "CLOSE_GOING_AWAY"]).any_level(),
     LogSignal::new("goldenpath.accepted", ACCEPTED, &["Token validation successful", "token validation successful", "JWT validated successfully"]).any_level(),
 ];

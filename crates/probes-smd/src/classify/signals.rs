@@ -103,7 +103,8 @@ const SIGNALS: &[LogSignal] = &[
     // --- Node, Go, Java, Rust --------------------------------------------------------------------
     code("smd.node-module", &["Cannot find module '", "ERR_MODULE_NOT_FOUND"], 0.9),
     code("smd.node-build", &["Could not find a production build in the"], 0.85),
-    code("smd.node-type", &["Cannot read properties of undefined", "Cannot read properties of null", "ReferenceError: ", "TypeError: undefined is not", "is not a function"], 0.8),
+    // Next.js asked for an action of a page older than the deploy says so, in these words, and goes on.
+    code("smd.node-type", &["Cannot read properties of undefined", "Cannot read properties of null", "ReferenceError: ", "TypeError: undefined is not", "is not a function"], 0.8).unless(&["Failed to find Server Action", "(reading 'workers')"]),
     code("smd.go-panic", &["panic: runtime error:", "invalid memory address or nil pointer dereference"], 0.85),
     code("smd.java", &["java.lang.NullPointerException", "java.lang.ClassNotFoundException", "java.lang.NoSuchMethodError", "java.lang.NoClassDefFoundError", "UnsatisfiedDependencyException"], 0.8),
     code("smd.rust-panic", &["' panicked at "], 0.75).with(&["thread '"]).unless(&["ConnectionRefused", "PoolTimedOut", "TimedOut", "NotPresent", "Database(", "Configuration("]),
