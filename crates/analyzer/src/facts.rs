@@ -166,6 +166,11 @@ fn phase_failure(attempt: &Attempt, config: &StartupConfig) -> Option<Fact> {
     let weight = if attempt.timed_out { TIMED_OUT } else { FAILED };
     let words = attempt.words.iter().find(|words| words.text.contains(&attempt.failed_phase));
     let Quote { source, text, .. } = words.or(attempt.words.first()).cloned().unwrap_or_default();
+    // What was cut off may have said why.
+    let cut = text.ends_with('…') || text.ends_with("...");
+    if cut && !attempt.timed_out {
+        return None;
+    }
     let attributes = [
         ("signal", format!("{PHASE_FAILURE}.{}", attempt.failed_phase.to_ascii_lowercase())),
         ("quote", text),
