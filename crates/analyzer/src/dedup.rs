@@ -86,18 +86,30 @@ impl Dedup {
 /// The hash of an id, never one whose key would be empty.
 #[inline]
 pub(crate) fn hash(id: &[u8]) -> u64 {
-    let mut hash = 0x243f_6a88_85a3_08d3u64 ^ id.len() as u64;
-    let (words, rest) = id.as_chunks::<8>();
+    let mut hash = fold(0x243f_6a88_85a3_08d3 ^ id.len() as u64);
+    let (words, _) = id.as_chunks::<8>();
     for word in words {
         hash = fold(hash ^ u64::from_le_bytes(*word));
     }
-    let mut last = [0u8; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    hash = fold(hash ^ u64::from_le_bytes(last) ^ 0x1319_8a2e_0370_7344);
-    hash | 2
+    fold(hash ^ last(id) ^ 0x1319_8a2e_0370_7344) | 2
 }
 
-fn fold(word: u64) -> u64 {
+/// The last eight bytes. All of what is shorter: parts that overlap hold it, given its length.
+#[inline]
+fn last(id: &[u8]) -> u64 {
+    if let Some(eight) = id.last_chunk() {
+        return u64::from_le_bytes(*eight);
+    }
+    if let (Some(first), Some(last)) = (id.first_chunk(), id.last_chunk()) {
+        return u64::from(u32::from_le_bytes(*first)) << 32 | u64::from(u32::from_le_bytes(*last));
+    }
+    let at = |at: usize| id.get(at).map_or(0, |byte| u64::from(*byte));
+    at(0) | at(1) << 8 | at(2) << 16
+}
+
+/// Both words of a product with what has no pattern.
+#[inline]
+pub(crate) fn fold(word: u64) -> u64 {
     let wide = u128::from(word) * 0x9e37_79b9_7f4a_7c15;
     (wide >> 64) as u64 ^ wide as u64
 }
@@ -115,6 +127,21 @@ mod tests {
         assert_eq!(seen.see(id, true), Seen::Completes);
         assert_eq!(seen.see(id, true), Seen::Duplicate);
         assert_eq!(seen.see(id, false), Seen::Duplicate);
+    }
+
+    #[test]
+    fn every_byte_of_an_id_counts_and_so_does_its_length() {
+        let long = *b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+        let mut hashes = std::collections::BTreeSet::new();
+        for len in 0..=long.len() {
+            hashes.insert(hash(&long[..len]));
+            for at in 0..len {
+                let mut other = long;
+                other[at] = 1;
+                hashes.insert(hash(&other[..len]));
+            }
+        }
+        assert_eq!(hashes.len(), (0..=long.len()).map(|len| len + 1).sum::<usize>());
     }
 
     #[test]

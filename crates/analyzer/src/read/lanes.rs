@@ -1,4 +1,5 @@
-//! Sixteen bytes at once: where the next quote is, in text whose strings are mostly short.
+//! Sixteen bytes at once: where the next quote is, in text whose strings are mostly short, and what
+//! words there are.
 
 use wide::u8x16;
 
@@ -14,9 +15,52 @@ pub(crate) fn find2(lanes: [u8; WIDTH], one: u8, other: u8) -> Option<usize> {
     (found != 0).then_some(found.trailing_zeros() as usize)
 }
 
+/// What each of sixty-four bytes is, a bit for each, the lowest for the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Classes {
+    /// Letters, digits, `_`, `-` and all that is not ASCII.
+    pub(crate) word: u64,
+    /// `0` to `9`.
+    pub(crate) digit: u64,
+}
+
+/// The classes of `bytes`.
+#[inline(always)]
+pub(crate) fn classes(bytes: &[u8; 64]) -> Classes {
+    let mut classes = Classes { word: 0, digit: 0 };
+    let (parts, _) = bytes.as_chunks::<WIDTH>();
+    for (part, shift) in parts.iter().zip([0, 16, 32, 48]) {
+        let lanes = u8x16::new(*part);
+        let equal = |byte| lanes.simd_eq(u8x16::splat(byte));
+        let within = |lanes: u8x16, first: u8, many: u8| {
+            let from = lanes - u8x16::splat(first);
+            from.min(u8x16::splat(many - 1)).simd_eq(from)
+        };
+        let digit = within(lanes, b'0', 10);
+        let letter = within(lanes | u8x16::splat(0x20), b'a', 26);
+        // The high bit says it of what is not ASCII.
+        let word = digit | letter | equal(b'_') | equal(b'-') | lanes;
+        classes.digit |= u64::from(digit.to_bitmask()) << shift;
+        classes.word |= u64::from(word.to_bitmask()) << shift;
+    }
+    classes
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+
+    #[test]
+    fn every_byte_has_its_class() {
+        for (at, byte) in (0..=u8::MAX).enumerate() {
+            let mut bytes = [b' '; 64];
+            bytes[at % 64] = byte;
+            let bit = |set: bool| u64::from(set) << (at % 64);
+            let word = byte.is_ascii_alphanumeric() || b"_-".contains(&byte) || !byte.is_ascii();
+            let classes = super::Classes { word: bit(word), digit: bit(byte.is_ascii_digit()) };
+            assert_eq!(super::classes(&bytes), classes, "{byte}");
+        }
+    }
 
     proptest! {
         #[test]

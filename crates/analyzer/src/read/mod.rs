@@ -13,7 +13,7 @@ mod habits;
 mod input;
 mod junit;
 mod keys;
-mod lanes;
+pub(crate) mod lanes;
 mod pipeline;
 mod record;
 mod resource;
