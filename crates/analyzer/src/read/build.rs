@@ -8,7 +8,7 @@ use shakedown_core::startup::is_platform_line;
 use super::audit::Audit;
 use super::keys::Keys;
 use super::record::{Failure, Raw, Test};
-use super::scan::{self, string_value, text};
+use super::scan::{self, Checked, string_value, text};
 use super::{junit, text as lines, time};
 use crate::entry::{
     ClockSource, Entry, FileId, Http, Labels, Location, LogName, Origin, PayloadKind, Severity,
@@ -20,6 +20,8 @@ use time::Minute;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Context<'c> {
     pub(crate) file: FileId,
+    /// The block's text.
+    pub(crate) block: Checked<'c>,
     /// Where the block begins in the file.
     pub(crate) base: u64,
     /// The zone of times without one, in seconds east of UTC.
@@ -37,15 +39,16 @@ pub(crate) struct Notes {
 
 /// Calls `give` with the entry that `raw` is.
 #[inline]
-pub(crate) fn entry<R>(
-    raw: &Raw<'_>,
-    ctx: &Context<'_>,
+pub(crate) fn entry<'a, R>(
+    raw: &Raw<'a>,
+    ctx: &Context<'a>,
     near: &mut Minute,
     give: impl FnOnce(&Entry<'_>, Notes) -> R,
 ) -> R {
-    let (instance, insert_id) = (raw.read(raw.instance), raw.read(raw.insert_id));
-    let http = http(raw);
-    let (message, payload, audit) = body(raw, http.is_some());
+    let block = ctx.block;
+    let (instance, insert_id) = (raw.read(raw.instance, block), raw.read(raw.insert_id, block));
+    let http = http(raw, block);
+    let (message, payload, audit) = body(raw, block, http.is_some());
     let message = clean(message, raw.literal);
     let severity = level(raw.severity)
         .or(raw.hint.severity)
@@ -91,7 +94,11 @@ pub(crate) fn entry<R>(
 
 /// The words of a record, the form they were in, and the call it is about.
 #[inline]
-fn body<'a>(raw: &Raw<'a>, http: bool) -> (Cow<'a, str>, PayloadKind, Option<Box<Audit>>) {
+fn body<'a>(
+    raw: &Raw<'a>,
+    block: Checked<'a>,
+    http: bool,
+) -> (Cow<'a, str>, PayloadKind, Option<Box<Audit>>) {
     if !raw.proto.is_empty() || raw.json.audit {
         let payload = if raw.proto.is_empty() { raw.json.whole } else { raw.proto };
         let audit = Audit::parse(payload);
@@ -107,19 +114,19 @@ fn body<'a>(raw: &Raw<'a>, http: bool) -> (Cow<'a, str>, PayloadKind, Option<Box
         return (Cow::Owned(message), PayloadKind::Text, None);
     }
     if !raw.json.whole.is_empty() && raw.text_rank < 3 {
-        return (json(raw), PayloadKind::Json, None);
+        return (json(raw, block), PayloadKind::Json, None);
     }
     if raw.text_rank > 0 || !raw.json.failure.is_empty() {
-        return (with_failure(words(raw), &raw.json.failure), PayloadKind::Text, None);
+        return (with_failure(words(raw, block), &raw.json.failure), PayloadKind::Text, None);
     }
     (Cow::Borrowed(""), if http { PayloadKind::Http } else { PayloadKind::None }, None)
 }
 
 /// The text of a record.
 #[inline]
-fn words<'a>(raw: &Raw<'a>) -> Cow<'a, str> {
+fn words<'a>(raw: &Raw<'a>, block: Checked<'a>) -> Cow<'a, str> {
     if !raw.plain {
-        return raw.read(raw.text);
+        return raw.read(raw.text, block);
     }
     if raw.boxed > 0 {
         return Cow::Owned(super::table::without_box(raw.text, raw.boxed));
@@ -127,7 +134,7 @@ fn words<'a>(raw: &Raw<'a>) -> Cow<'a, str> {
     if raw.prefixed {
         return Cow::Owned(lines::without_prefixes(raw.text));
     }
-    match scan::lossy(raw.text) {
+    match block.lossy(raw.text) {
         text if text.contains("\r\n") => Cow::Owned(text.replace("\r\n", "\n")),
         text => text,
     }
@@ -138,10 +145,10 @@ const WHOLE_PAYLOAD: usize = 4096;
 
 /// The message of a `jsonPayload`, with what its error adds.
 #[inline]
-fn json<'a>(raw: &Raw<'a>) -> Cow<'a, str> {
+fn json<'a>(raw: &Raw<'a>, block: Checked<'a>) -> Cow<'a, str> {
     let json = &raw.json;
     let message = if json.message_rank > 0 {
-        raw.read(json.message)
+        raw.read(json.message, block)
     } else {
         String::from_utf8_lossy(&json.whole[..json.whole.len().min(WHOLE_PAYLOAD)])
     };
@@ -255,6 +262,9 @@ fn level(field: &[u8]) -> Option<Severity> {
 }
 
 pub(crate) fn number(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() {
+        return None;
+    }
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
@@ -278,7 +288,7 @@ fn http_of_row(cells: &[u8]) -> Option<Http<'_>> {
 }
 
 #[inline]
-fn http<'a>(raw: &Raw<'a>) -> Option<Http<'a>> {
+fn http<'a>(raw: &Raw<'a>, block: Checked<'a>) -> Option<Http<'a>> {
     if raw.http.is_empty() {
         return None;
     }
@@ -290,17 +300,17 @@ fn http<'a>(raw: &Raw<'a>) -> Option<Http<'a>> {
         let inner = value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\""));
         let words = inner.unwrap_or_default();
         match key {
-            b"requestMethod" | b"method" => http.method = raw.read(words),
+            b"requestMethod" | b"method" => http.method = raw.read(words, block),
             b"requestUrl" | b"url" => {
                 let query = memchr::memchr2(b'?', b'#', words).unwrap_or(words.len());
-                http.url = raw.read(&words[..query]);
+                http.url = raw.read(&words[..query], block);
             }
             b"status" => {
                 let status = number(inner.unwrap_or(value)).unwrap_or_default();
                 http.status = u16::try_from(status).unwrap_or_default();
             }
             b"latency" => http.latency_s = latency(value),
-            b"userAgent" | b"user_agent" => http.user_agent = raw.read(words),
+            b"userAgent" | b"user_agent" => http.user_agent = raw.read(words, block),
             _ => {}
         }
     }

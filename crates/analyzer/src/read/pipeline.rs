@@ -13,6 +13,7 @@ use super::batch::{Batch, End, State, Why};
 use super::build::{self, Context};
 use super::format::{self, Format};
 use super::input::{Bytes, Input};
+use super::scan::Checked;
 use super::{Broken, FileReport, MAX_LOCATED, ReadError, ReadOptions, time};
 use crate::coverage::{Tally, Window};
 use crate::dedup::{self, Dedup, Seen};
@@ -306,6 +307,7 @@ fn one<S: EntrySink>(
     commit(shared, block, parsed, &mut batch, tally);
     let ctx = Context {
         file: file_id(block.file),
+        block: Checked::new(bytes),
         base,
         assumed_offset_s: shared.options.assumed_offset_s,
         service: &shared.options.service,

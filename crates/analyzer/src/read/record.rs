@@ -6,7 +6,7 @@ use super::batch::Memory;
 use super::fields::{Field, JSON_FIELDS, JsonField};
 use super::habits::{Member, Next, Step};
 use super::resource::Resources;
-use super::scan::{self, Bad, skip_value, skip_ws, string_end};
+use super::scan::{self, Bad, Checked, skip_value, skip_ws, string_end};
 use crate::entry::Origin;
 use crate::severity::Severity;
 
@@ -120,10 +120,10 @@ pub(crate) struct Test<'a> {
 }
 
 impl<'a> Raw<'a> {
-    /// The text of the inside of one of its strings.
+    /// The text of the inside of one of its strings, which lies in the block.
     #[inline]
-    pub(crate) fn read(&self, inner: &'a [u8]) -> Cow<'a, str> {
-        if self.literal { scan::lossy(inner) } else { scan::text(inner) }
+    pub(crate) fn read(&self, inner: &'a [u8], block: Checked<'a>) -> Cow<'a, str> {
+        if self.literal { block.lossy(inner) } else { scan::text(inner) }
     }
 
     /// Whether anything was found that makes the object an entry.

@@ -177,8 +177,31 @@ pub(crate) fn text(inner: &[u8]) -> Cow<'_, str> {
     Cow::Owned(unescape(inner))
 }
 
+/// Bytes that were looked through once for where they are text, so that no part of them need be.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Checked<'a>(&'a str);
+
+impl<'a> Checked<'a> {
+    /// Of a block; what begins after its first byte that is no UTF-8 is looked at when asked for.
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        let valid = |end: usize| std::str::from_utf8(&bytes[..end]).unwrap_or_default();
+        Self(simdutf8::compat::from_utf8(bytes).unwrap_or_else(|e| valid(e.valid_up_to())))
+    }
+
+    /// The same as [`String::from_utf8_lossy`]; cheap for a part of these bytes.
+    #[inline]
+    pub(crate) fn lossy(self, part: &'a [u8]) -> Cow<'a, str> {
+        // What lies where these bytes do is a part of them.
+        let from = part.as_ptr().addr().wrapping_sub(self.0.as_ptr().addr());
+        match self.0.get(from..from.wrapping_add(part.len())) {
+            Some(text) => Cow::Borrowed(text),
+            None => lossy(part),
+        }
+    }
+}
+
 /// The same as [`String::from_utf8_lossy`], faster for what is valid.
-pub(crate) fn lossy(bytes: &[u8]) -> Cow<'_, str> {
+fn lossy(bytes: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(bytes) {
         Ok(text) => Cow::Borrowed(text),
         Err(_) => String::from_utf8_lossy(bytes),
@@ -274,6 +297,21 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn parts_of_what_was_checked_are_what_they_are_alone(
+            bytes in proptest::collection::vec(prop_oneof![Just(b'a'), Just(0xc3), Just(0xa4)], 0..20),
+            other in proptest::collection::vec(any::<u8>(), 0..4),
+        ) {
+            let checked = Checked::new(&bytes);
+            for from in 0..=bytes.len() {
+                for to in from..=bytes.len() {
+                    let part = &bytes[from..to];
+                    prop_assert_eq!(checked.lossy(part), String::from_utf8_lossy(part));
+                }
+            }
+            prop_assert_eq!(checked.lossy(&other), String::from_utf8_lossy(&other));
+        }
+
         #[test]
         fn any_text_comes_back_from_its_json(value in any::<String>()) {
             let json = serde_json::to_string(&value).unwrap();
