@@ -24,10 +24,11 @@ const WIDTH: usize = 32;
 /// How it goes on after a member.
 #[derive(Clone, Copy, Debug, Default)]
 struct Habit {
-    /// How many bytes stand from the end of its value to the beginning of the next: `,"logName":`. 0
-    /// when that is not known.
+    /// How many bytes stand from the end of its value to the beginning of the next: `,"logName":`,
+    /// or to the end of the record. 0 when that is not known.
     len: usize,
-    next: Next,
+    /// `None` for the end.
+    next: Option<Next>,
     /// They, and zeros after them.
     between: [u128; WIDTH / 16],
     /// Which bits are of them.
@@ -35,7 +36,7 @@ struct Habit {
 }
 
 impl Habit {
-    fn new(between: &[u8], next: Next) -> Self {
+    fn new(between: &[u8], next: Option<Next>) -> Self {
         let (mut padded, mut mask) = ([0; WIDTH], [0; WIDTH]);
         let Some(room) = padded.get_mut(..between.len()) else { return Self::default() };
         room.copy_from_slice(between);
@@ -49,6 +50,14 @@ impl Habit {
         let found = halves(found);
         let differs = |half: usize| (found[half] ^ self.between[half]) & self.mask[half];
         self.len > 0 && differs(0) | differs(1) == 0
+    }
+
+    /// Goes on so from `at`.
+    #[inline(always)]
+    fn step(&self, bytes: &[u8], at: usize) -> Step {
+        let at = at + self.len;
+        // There may be more white space than the last time.
+        self.next.map_or(Step::End(at), |next| Step::Value(next, skip_ws(bytes, at)))
     }
 }
 
@@ -75,13 +84,20 @@ pub(crate) enum Step {
     End(usize),
 }
 
-/// How it went on after each member the last time.
+/// In how many ways it may go on after a member: text, JSON or request, with a severity or without.
+const WAYS: usize = 4;
+
+/// How it went on after each member.
 #[derive(Debug)]
-pub(crate) struct Habits([Habit; FIELDS.len() + 2]);
+pub(crate) struct Habits {
+    of: [[Habit; WAYS]; FIELDS.len() + 2],
+    /// Which way is forgotten for the next that is new.
+    oldest: usize,
+}
 
 impl Default for Habits {
     fn default() -> Self {
-        Self([Habit::default(); FIELDS.len() + 2])
+        Self { of: [[Habit::default(); WAYS]; FIELDS.len() + 2], oldest: 0 }
     }
 }
 
@@ -89,11 +105,14 @@ impl Habits {
     /// Goes on from `at`, where the value of `member` ends.
     #[inline(always)]
     pub(crate) fn step(&mut self, bytes: &[u8], at: usize, member: Member) -> Result<Step, Bad> {
-        let habit = &self.0[usize::from(member.0)];
-        let found = bytes.get(at..).and_then(<[u8]>::first_chunk);
-        if found.is_some_and(|found| habit.is_at(found)) {
-            // There may be more white space than the last time.
-            return Ok(Step::Value(habit.next, skip_ws(bytes, at + habit.len)));
+        let [first, others @ ..] = &self.of[usize::from(member.0)];
+        if let Some(found) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
+            if first.is_at(found) {
+                return Ok(first.step(bytes, at));
+            }
+            if let Some(other) = others.iter().find(|other| other.is_at(found)) {
+                return Ok(other.step(bytes, at));
+            }
         }
         self.learn(bytes, at, member)
     }
@@ -103,6 +122,7 @@ impl Habits {
     fn learn(&mut self, bytes: &[u8], from: usize, member: Member) -> Result<Step, Bad> {
         let mut at = skip_ws(bytes, from);
         if bytes.get(at) == Some(&b'}') {
+            self.remember(member, &bytes[from..=at], None);
             return Ok(Step::End(at + 1));
         }
         if member != Member::default() {
@@ -116,11 +136,21 @@ impl Habits {
         expect(bytes, at, b':')?;
         at = skip_ws(bytes, at + 1);
         let next = Next { member: Member::of(place), field: place.map(|place| FIELDS.at(place)) };
-        // Members without a meaning are many, and after them anything may come.
-        if member != Member::OTHER {
-            self.0[usize::from(member.0)] = Habit::new(&bytes[from..at], next);
-        }
+        self.remember(member, &bytes[from..at], Some(next));
         Ok(Step::Value(next, at))
+    }
+
+    fn remember(&mut self, member: Member, between: &[u8], next: Option<Next>) {
+        // Members without a meaning are many, and after them anything may come.
+        if member == Member::OTHER {
+            return;
+        }
+        let ways = &mut self.of[usize::from(member.0)];
+        let place = ways.iter().position(|way| way.len == 0).unwrap_or_else(|| {
+            self.oldest = (self.oldest + 1) % WAYS;
+            self.oldest
+        });
+        ways[place] = Habit::new(between, next);
     }
 }
 
