@@ -2,13 +2,14 @@
 //!
 //! Most texts hold none of them, so what counts is how soon that is known. An automaton goes from
 //! byte to byte and waits for memory at each; here every second place is asked alone whether a
-//! literal may stand with four of its first five bytes at it, and what may is compared.
+//! literal may stand with four of five certain bytes at it, and what may is compared. The five are
+//! those that the fewest other literals hold: words of every text are in many of them.
 
-/// What a literal is found by: its first four bytes, or the four after the first, as they lie.
+/// What a literal is found by: four of its bytes, or the four after the first of them, as they lie.
 type Four = u32;
 
-/// How far apart the places are that are asked: of its first bytes a literal has one `Four` for
-/// each remainder.
+/// How far apart the places are that are asked: of its five bytes a literal has one `Four` for each
+/// remainder.
 const STEP: usize = 2;
 
 /// Bits of the filter: 8 KiB, so that it stays in the processor's nearest cache.
@@ -46,19 +47,26 @@ impl Literals {
         let mut filter = Box::new([0; 1 << (BITS - 6)]);
         let mut fours = Vec::new();
         let mut short = Vec::new();
+        let mut held = vec![0u32; 1 << BITS];
+        for four in all.iter().flat_map(|literal| literal.as_bytes().windows(size_of::<Four>())) {
+            held[hash(read(four))] += 1;
+        }
         for (index, literal) in all.iter().enumerate() {
-            if literal.len() < size_of::<Four>() + STEP - 1 {
+            let windows = literal.as_bytes().windows(size_of::<Four>() + STEP - 1);
+            let shared = |five: &&[u8]| -> u32 {
+                five.windows(size_of::<Four>()).map(|four| held[hash(read(four))]).sum()
+            };
+            let Some((begin, five)) = windows.enumerate().min_by_key(|(_, five)| shared(five))
+            else {
                 short.push(index);
                 continue;
-            }
+            };
             // From the last: where one place may be of two beginnings, the first comes first.
-            for from in (0..STEP).rev() {
-                if let Some(four) = literal.as_bytes()[from..].first_chunk() {
-                    let four = u32::from_le_bytes(*four);
-                    let (word, bit) = place(four);
-                    filter[word] |= bit;
-                    fours.push(Candidate { four, index, from });
-                }
+            for (from, four) in five.windows(size_of::<Four>()).enumerate().rev() {
+                let four = read(four);
+                let (word, bit) = place(four);
+                filter[word] |= bit;
+                fours.push(Candidate { four, index, from: begin + from });
             }
         }
         // Stable: what stands beside each other stays in the order of its literals.
@@ -123,6 +131,11 @@ impl Literals {
         text.get(at..at + literal.len())
             .is_some_and(|found| found.last() == literal.last() && found == literal)
     }
+}
+
+/// The first four of `bytes`, which has so many.
+fn read(bytes: &[u8]) -> Four {
+    bytes.first_chunk().map_or(0, |four| u32::from_le_bytes(*four))
 }
 
 /// The word and the bit of the filter that stand for four bytes.
