@@ -164,7 +164,8 @@ pub struct Http<'a> {
 impl Http<'_> {
     /// The path of the address, `/` when it has none.
     pub fn path(&self) -> &str {
-        let after = self.url.find("://").map_or(&*self.url, |at| &self.url[at + 3..]);
+        let scheme = memchr::memmem::find(self.url.as_bytes(), b"://");
+        let after = scheme.map_or(&*self.url, |at| &self.url[at + 3..]);
         after.find('/').map_or("/", |at| &after[at..])
     }
 }

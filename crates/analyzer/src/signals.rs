@@ -321,11 +321,14 @@ impl Search {
         let mut captured = Vec::new();
         if let Some(pattern) = capture {
             let pattern = pattern.get();
-            let groups = pattern.captures(message)?;
-            for name in pattern.capture_names().flatten() {
-                if let Some(value) = groups.name(name) {
-                    captured.push((name, value.as_str()));
-                }
+            // Whether it stands there is told sooner than where.
+            if !pattern.is_match(message) {
+                return None;
+            }
+            if pattern.captures_len() > 1 {
+                let groups = pattern.captures(message)?;
+                let group = |name| Some((name, groups.name(name)?.as_str()));
+                captured.extend(pattern.capture_names().flatten().filter_map(group));
             }
         }
         Some(Found {
@@ -361,10 +364,16 @@ impl Search {
 
 /// Whether a method stands first, or behind a time or an arrow.
 fn begins_as_request(message: &str) -> bool {
-    let time = |c: char| c.is_ascii_digit() || ":.TZ +-".contains(c);
-    let told = message.trim_start_matches(time);
-    let told = told.strip_prefix("> ").unwrap_or(told);
-    METHODS.iter().any(|method| told.strip_prefix(method).is_some_and(|rest| rest.starts_with(' ')))
+    let time =
+        |byte: &u8| matches!(byte, b'0'..=b'9' | b':' | b'.' | b'T' | b'Z' | b' ' | b'+' | b'-');
+    let bytes = message.as_bytes();
+    let told = &bytes[bytes.iter().take_while(|byte| time(byte)).count()..];
+    let told = told.strip_prefix(b"> ").unwrap_or(told);
+    let begins = |method: &str| {
+        told.strip_prefix(method.as_bytes()).is_some_and(|rest| rest.first() == Some(&b' '))
+    };
+    // For most the first letter says no.
+    matches!(told, [b'D' | b'G' | b'H' | b'O' | b'P', ..]) && METHODS.into_iter().any(begins)
 }
 
 /// The answer to a plain request, of a pattern with its `status` and `path`.
