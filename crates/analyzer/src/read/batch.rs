@@ -31,15 +31,22 @@ pub(crate) struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    /// Of a block that has about so many records.
-    pub(crate) fn with_room(records: usize) -> Self {
-        Self { raws: Vec::with_capacity(records), ..Self::default() }
+    /// Of a block that has about so many records, made as `habits` say.
+    pub(crate) fn new(records: usize, habits: Habits) -> Self {
+        let memory = Memory { habits, ..Memory::default() };
+        Self { raws: Vec::with_capacity(records), memory, ..Self::default() }
+    }
+
+    /// What is to be known in the next block.
+    pub(crate) fn habits(&mut self) -> Habits {
+        std::mem::take(&mut self.memory.habits)
     }
 
     /// A new record at the end, to be filled where it lies, and what helps to.
     #[inline(always)]
     pub(crate) fn slot(&mut self) -> (&mut Raw<'a>, &mut Memory<'a>) {
-        self.raws.push(Raw::default());
+        // Made where it is to lie: it is of some hundred bytes.
+        self.raws.extend(std::iter::once_with(Raw::default));
         (self.raws.last_mut().expect("one was just pushed"), &mut self.memory)
     }
 }

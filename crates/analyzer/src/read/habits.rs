@@ -2,6 +2,7 @@
 //! bytes between them. What was read once is then known by one comparison.
 
 use super::fields::{FIELDS, Field};
+use super::lanes;
 use super::record::expect;
 use super::scan::{Bad, skip_ws, string_end};
 
@@ -30,26 +31,24 @@ struct Habit {
     /// `None` for the end.
     next: Option<Next>,
     /// They, and zeros after them.
-    between: [u128; WIDTH / 16],
-    /// Which bits are of them.
-    mask: [u128; WIDTH / 16],
+    between: [u8; WIDTH],
+    /// A bit for each of them.
+    mask: u32,
 }
 
 impl Habit {
     fn new(between: &[u8], next: Option<Next>) -> Self {
-        let (mut padded, mut mask) = ([0; WIDTH], [0; WIDTH]);
+        let mut padded = [0; WIDTH];
         let Some(room) = padded.get_mut(..between.len()) else { return Self::default() };
         room.copy_from_slice(between);
-        mask[..between.len()].fill(0xff);
-        Self { len: between.len(), next, between: halves(&padded), mask: halves(&mask) }
+        let mask = !u32::MAX.unbounded_shl(between.len() as u32);
+        Self { len: between.len(), next, between: padded, mask }
     }
 
     /// Whether it is known and goes on so here.
     #[inline(always)]
     fn is_at(&self, found: &[u8; WIDTH]) -> bool {
-        let found = halves(found);
-        let differs = |half: usize| (found[half] ^ self.between[half]) & self.mask[half];
-        self.len > 0 && differs(0) | differs(1) == 0
+        self.len > 0 && !lanes::equal(found, &self.between) & self.mask == 0
     }
 
     /// Goes on so from `at`.
@@ -59,12 +58,6 @@ impl Habit {
         // There may be more white space than the last time.
         self.next.map_or(Step::End(at), |next| Step::Value(next, skip_ws(bytes, at)))
     }
-}
-
-#[inline(always)]
-fn halves(bytes: &[u8; WIDTH]) -> [u128; WIDTH / 16] {
-    let (halves, _) = bytes.as_chunks();
-    [u128::from_le_bytes(halves[0]), u128::from_le_bytes(halves[1])]
 }
 
 /// The member that comes next.
@@ -88,25 +81,21 @@ pub(crate) enum Step {
 const WAYS: usize = 4;
 
 /// How it went on after each member.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Habits {
-    of: [[Habit; WAYS]; FIELDS.len() + 2],
+    /// None at all before the first is learnt.
+    of: Vec<[Habit; WAYS]>,
     /// Which way is forgotten for the next that is new.
     oldest: usize,
-}
-
-impl Default for Habits {
-    fn default() -> Self {
-        Self { of: [[Habit::default(); WAYS]; FIELDS.len() + 2], oldest: 0 }
-    }
 }
 
 impl Habits {
     /// Goes on from `at`, where the value of `member` ends.
     #[inline(always)]
     pub(crate) fn step(&mut self, bytes: &[u8], at: usize, member: Member) -> Result<Step, Bad> {
-        let [first, others @ ..] = &self.of[usize::from(member.0)];
-        if let Some(found) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
+        if let Some([first, others @ ..]) = self.of.get(usize::from(member.0))
+            && let Some(found) = bytes.get(at..).and_then(<[u8]>::first_chunk)
+        {
             if first.is_at(found) {
                 return Ok(first.step(bytes, at));
             }
@@ -145,6 +134,7 @@ impl Habits {
         if member == Member::OTHER {
             return;
         }
+        self.of.resize_with(FIELDS.len() + 2, Default::default);
         let ways = &mut self.of[usize::from(member.0)];
         let place = ways.iter().position(|way| way.len == 0).unwrap_or_else(|| {
             self.oldest = (self.oldest + 1) % WAYS;

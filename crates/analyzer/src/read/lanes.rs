@@ -15,6 +15,17 @@ pub(crate) fn find2(lanes: [u8; WIDTH], one: u8, other: u8) -> Option<usize> {
     (found != 0).then_some(found.trailing_zeros() as usize)
 }
 
+/// A bit for each byte that is the same in both, the lowest for the first.
+#[inline(always)]
+pub(crate) fn equal(one: &[u8; 32], other: &[u8; 32]) -> u32 {
+    let lanes = |bytes: &[u8; 32]| {
+        let (halves, _) = bytes.as_chunks::<WIDTH>();
+        [u8x16::new(halves[0]), u8x16::new(halves[1])]
+    };
+    let (one, other) = (lanes(one), lanes(other));
+    one[0].simd_eq(other[0]).to_bitmask() | one[1].simd_eq(other[1]).to_bitmask() << WIDTH
+}
+
 /// What each of sixty-four bytes is, a bit for each, the lowest for the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Classes {
@@ -49,6 +60,15 @@ pub(crate) fn classes(bytes: &[u8; 64]) -> Classes {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+
+    #[test]
+    fn bytes_that_differ_are_told() {
+        for at in 0..32 {
+            let mut other = [7; 32];
+            other[at] = 8;
+            assert_eq!(super::equal(&[7; 32], &other), !(1 << at));
+        }
+    }
 
     #[test]
     fn every_byte_has_its_class() {

@@ -12,6 +12,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use super::batch::{Batch, End, State, Why};
 use super::build::{self, Context};
 use super::format::{self, Format};
+use super::habits::Habits;
 use super::input::{Bytes, Input};
 use super::scan::Checked;
 use super::{Broken, FileReport, MAX_LOCATED, ReadError, ReadOptions, time};
@@ -263,64 +264,66 @@ pub(crate) fn run<S: EntrySink>(
     })
 }
 
-fn work<S: EntrySink>(shared: &Shared<'_>, mut sink: S) -> (S, Tally) {
+/// What a thread has.
+struct Worker<S> {
+    sink: S,
+    tally: Tally,
+    /// How many records a block is expected to have: about as many as the one before.
+    room: usize,
+    habits: Habits,
+}
+
+fn work<S: EntrySink>(shared: &Shared<'_>, sink: S) -> (S, Tally) {
     let _alive = Alive(shared);
-    let mut tally = Tally::default();
+    let mut worker = Worker { sink, tally: Tally::default(), room: 0, habits: Habits::default() };
     let mut buffer = Vec::new();
-    // A block has about as many records as the one before.
-    let mut room = 0;
     loop {
         let known = lock(&shared.ordered).state.clone();
         let Some(block) = lock(&shared.feed).next(&mut buffer, known) else { break };
-        match one(shared, &block, &buffer, room, &mut sink, &mut tally) {
-            Some(records) => room = records + records / 16,
-            None => break,
+        if worker.take(shared, &block, &buffer).is_none() {
+            break;
         }
     }
-    (sink, tally)
+    (worker.sink, worker.tally)
 }
 
-/// Parses one block with `room` for so many records at first, commits it in its turn, and gives its
-/// entries to `sink`. Returns how many records it had; `None` when there is nobody left to wait for.
-fn one<S: EntrySink>(
-    shared: &Shared<'_>,
-    block: &Block,
-    buffer: &[u8],
-    room: usize,
-    sink: &mut S,
-    tally: &mut Tally,
-) -> Option<usize> {
-    let whole: Vec<u8>;
-    let mut bytes = buffer;
-    let mut batch = Batch::with_room(room);
-    let (mut after, mut read) = block.guess.parse(bytes, block.end, &mut batch);
-    let (state, carry) = my_turn(shared, block)?;
-    if !carry.is_empty() || state != block.guess {
-        whole = [&carry[..], buffer].concat();
-        bytes = &whole;
-        batch = Batch::with_room(room);
-        (after, read) = state.parse(bytes, block.end, &mut batch);
+impl<S: EntrySink> Worker<S> {
+    /// Parses one block, commits it in its turn, and gives its entries to the sink. `None` when there
+    /// is nobody left to wait for.
+    fn take(&mut self, shared: &Shared<'_>, block: &Block, buffer: &[u8]) -> Option<()> {
+        let whole: Vec<u8>;
+        let mut bytes = buffer;
+        let mut batch = Batch::new(self.room, std::mem::take(&mut self.habits));
+        let (mut after, mut read) = block.guess.parse(bytes, block.end, &mut batch);
+        let (state, carry) = my_turn(shared, block)?;
+        if !carry.is_empty() || state != block.guess {
+            whole = [&carry[..], buffer].concat();
+            bytes = &whole;
+            batch = Batch::new(self.room, batch.habits());
+            (after, read) = state.parse(bytes, block.end, &mut batch);
+        }
+        self.habits = batch.habits();
+        self.room = batch.raws.len() + batch.raws.len() / 16;
+        let base = block.base - carry.len() as u64;
+        let parsed = Parsed { base, len: bytes.len(), after, rest: &bytes[read..] };
+        commit(shared, block, parsed, &mut batch, &mut self.tally);
+        let ctx = Context {
+            file: file_id(block.file),
+            block: Checked::new(bytes),
+            base,
+            assumed_offset_s: shared.options.assumed_offset_s,
+            service: &shared.options.service,
+        };
+        let mut near = time::Minute::default();
+        for raw in &batch.raws {
+            build::entry(raw, &ctx, &mut near, |entry, notes| {
+                self.tally.zone_assumed += u64::from(notes.zone_assumed);
+                self.tally.add(entry);
+                self.sink.entry(entry);
+            });
+        }
+        Some(())
     }
-    let records = batch.raws.len();
-    let base = block.base - carry.len() as u64;
-    let parsed = Parsed { base, len: bytes.len(), after, rest: &bytes[read..] };
-    commit(shared, block, parsed, &mut batch, tally);
-    let ctx = Context {
-        file: file_id(block.file),
-        block: Checked::new(bytes),
-        base,
-        assumed_offset_s: shared.options.assumed_offset_s,
-        service: &shared.options.service,
-    };
-    let mut near = time::Minute::default();
-    for raw in &batch.raws {
-        build::entry(raw, &ctx, &mut near, |entry, notes| {
-            tally.zone_assumed += u64::from(notes.zone_assumed);
-            tally.add(entry);
-            sink.entry(entry);
-        });
-    }
-    Some(records)
 }
 
 fn file_id(file: usize) -> FileId {

@@ -46,10 +46,10 @@ impl<'a> Resources<'a> {
                 &self.met[index]
             }
         };
-        let set = |into: &mut Cow<'a, str>, found: &Cow<'a, str>| {
-            if !found.is_empty() {
-                into.clone_from(found);
-            }
+        let set = |into: &mut Cow<'a, str>, found: &Cow<'a, str>| match found {
+            found if found.is_empty() => {}
+            Cow::Borrowed(found) => *into = Cow::Borrowed(found),
+            found => into.clone_from(found),
         };
         set(&mut raw.service, &found.service);
         set(&mut raw.revision, &found.revision);
