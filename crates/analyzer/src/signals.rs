@@ -3,7 +3,6 @@
 
 use std::borrow::Cow;
 
-use regex::Regex;
 use shakedown_core::lazy_regex::LazyRegex;
 use shakedown_core::signal::{Emitter, LogSignal};
 use shakedown_core::startup::{Marker, MarkerError, Markers, is_platform_line, line_at};
@@ -88,14 +87,14 @@ pub struct Search {
     uses: Vec<Use>,
     signals: Vec<(&'static LogSignal, Option<LazyRegex>)>,
     markers: Markers,
-    access: Regex,
+    access: LazyRegex,
     /// A request as `gcloud run services logs read` prints it: `GET 200 https://HOST/PATH`.
-    printed: Regex,
+    printed: LazyRegex,
     /// A request as a server's logger writes it, `GET /PATH 200 12 ms`, or a summary's row, with the
     /// whole address.
-    logged: Regex,
+    logged: LazyRegex,
     /// A request as `tower_http` traces it, in the span it opened for it.
-    traced: Regex,
+    traced: LazyRegex,
 }
 
 /// A signal found in an entry.
@@ -187,19 +186,19 @@ impl Search {
             literals.push(talk.to_owned());
             uses.push(Use::TestTalk);
         }
-        let access = Regex::new(
+        let access = LazyRegex::new(
             r#""(?:(?P<method>[A-Z]{3,7}) (?P<path>[^\s?"]*)\S* HTTP/[0-9.]+" (?P<status>[1-5][0-9]{2})|WebSocket (?P<ws>[^\s?"]*)[^\s"]*" (?P<wstatus>[1-5][0-9]{2}|\[accepted\]))"#,
         )
         .expect("a constant pattern");
-        let printed = Regex::new(
+        let printed = LazyRegex::new(
             r"^(?:[\d:.TZ +-]+ )?(?P<method>[A-Z]{3,7}) (?P<status>[1-5][0-9]{2}) https?://[^\s/]+(?P<path>/?[^\s?]*)\S*\s*$",
         )
         .expect("a constant pattern");
-        let logged = Regex::new(
+        let logged = LazyRegex::new(
             r"^(?:[\d:.TZ +-]+ )?(?:--> )?(?P<method>[A-Z]{3,7}) (?:(?P<path>/[^\s?]*)\S*|(?P<host>https?://[^\s/]+)(?P<below>/?[^\s?]*)\S*) (?:-> ?|- |status[=: ]+)?(?P<status>[1-5][0-9]{2})(?: (?:- |[0-9]).*)?\s*$",
         )
         .expect("a constant pattern");
-        let traced = Regex::new(
+        let traced = LazyRegex::new(
             r"\{[^}\n]*?\bmethod=(?P<method>[A-Z]{3,7}) uri=(?:https?://[^\s/}]+)?(?P<path>/[^\s?}]*)[^}\n]*\}: tower_http::trace::on_[a-z]+: [^\n]*?\b(?:status=|Status code: )(?P<status>[1-5][0-9]{2})\b",
         )
         .expect("a constant pattern");
@@ -233,6 +232,7 @@ impl Search {
             Use::Printed => printed = true,
             Use::TestTalk => test_talk = true,
             Use::Traced => traced = true,
+            Use::Signal(index) if !self.admits(index, entry) => {}
             Use::Signal(_) | Use::Marker(_) | Use::PlatformMarker(_) => {
                 if !seen.iter().any(|(before, _)| *before == literal) {
                     seen.push((literal, at));
@@ -242,9 +242,11 @@ impl Search {
         if access {
             findings.access = self.access_line(message);
         } else if traced {
-            findings.access = self.traced.captures(message).and_then(|groups| answer(&groups));
+            findings.access =
+                self.traced.get().captures(message).and_then(|groups| answer(&groups));
         } else if printed {
-            findings.access = self.printed.captures(message).and_then(|groups| answer(&groups));
+            findings.access =
+                self.printed.get().captures(message).and_then(|groups| answer(&groups));
         } else if begins_as_request(message) {
             findings.access = self.logged_line(entry, message);
         }
@@ -258,7 +260,7 @@ impl Search {
             match self.uses[literal] {
                 Use::Marker(index) => findings.marks.extend(self.markers.read(index, message)),
                 Use::Signal(index) => {
-                    if let Some(mut found) = self.signal_at(index, entry, message, start) {
+                    if let Some(mut found) = self.signal_at(index, message, start) {
                         found.tolerated = *tolerated.get_or_insert_with(|| goes_on(message));
                         self.keep_best(&mut findings.signals, found);
                     }
@@ -294,26 +296,24 @@ impl Search {
         }
     }
 
-    fn signal_at<'a>(
-        &self,
-        index: usize,
-        entry: &Entry<'_>,
-        message: &'a str,
-        start: usize,
-    ) -> Option<Found<'_, 'a>> {
-        let (signal, capture) = &self.signals[index];
+    /// Whether whoever wrote `entry` could state a signal, at its level.
+    fn admits(&self, index: usize, entry: &Entry<'_>) -> bool {
+        let (signal, _) = &self.signals[index];
         // What an administrative call says is the platform's word too.
         let platform =
             matches!(entry.log, LogName::System | LogName::Requests) || entry.audit.is_some();
-        let admitted = match signal.from {
-            Emitter::Any => true,
-            Emitter::Platform => platform || entry.log == LogName::Other,
-            Emitter::Application => !platform,
-        };
         let quiet = matches!(entry.severity, Severity::Debug | Severity::Info | Severity::Notice);
-        if !admitted
-            || (quiet && !signal.any_level && !platform)
-            || !signal.all.iter().all(|literal| message.contains(literal))
+        let told = signal.any_level || platform || !quiet;
+        match signal.from {
+            Emitter::Any => told,
+            Emitter::Platform => told && (platform || entry.log == LogName::Other),
+            Emitter::Application => told && !platform,
+        }
+    }
+
+    fn signal_at<'a>(&self, index: usize, message: &'a str, start: usize) -> Option<Found<'_, 'a>> {
+        let (signal, capture) = &self.signals[index];
+        if !signal.all.iter().all(|literal| message.contains(literal))
             || signal.unless.iter().any(|literal| message.contains(literal))
         {
             return None;
@@ -340,7 +340,7 @@ impl Search {
     }
 
     fn access_line<'a>(&self, message: &'a str) -> Option<AccessLine<'a>> {
-        let groups = self.access.captures(message)?;
+        let groups = self.access.get().captures(message)?;
         if let Some(path) = groups.name("ws") {
             let status = groups.name("wstatus")?.as_str().parse().unwrap_or(101);
             return Some(AccessLine { method: "", path: path.as_str(), websocket: true, status });
@@ -351,7 +351,7 @@ impl Search {
     /// A request by its method, address and status alone. With a whole address it may be what the
     /// application asked of another, where the line is the application's own.
     fn logged_line<'a>(&self, entry: &Entry<'_>, message: &'a str) -> Option<AccessLine<'a>> {
-        let groups = self.logged.captures(message)?;
+        let groups = self.logged.get().captures(message)?;
         let own = matches!(entry.log, LogName::Stdout | LogName::Stderr);
         if own && groups.name("host").is_some() { None } else { answer(&groups) }
     }
