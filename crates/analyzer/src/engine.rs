@@ -229,6 +229,9 @@ fn verdict(case: &Case<'_>, roots: &[Root], symptoms: &[SymptomSeen]) -> HealthV
         State::Down if roots.is_empty() => HealthVerdict::InsufficientEvidence,
         State::Down => HealthVerdict::Failing,
         State::Mixed if roots.is_empty() && few_failures(case) => HealthVerdict::Healthy,
+        State::Mixed if roots.is_empty() && unexplained(case) => {
+            HealthVerdict::InsufficientEvidence
+        }
         State::Mixed => HealthVerdict::Degraded,
         State::Up if supported => HealthVerdict::Degraded,
         // It started; whether it does what it is for while such errors are written is not held.
@@ -257,7 +260,7 @@ enum State {
 }
 
 fn state(case: &Case<'_>) -> State {
-    let mut failed = case.probe_doubted();
+    let mut failed = case.probe_doubted() || case.work_fails();
     let mut down = case.probe_failed();
     let kinds = [
         RequestKind::Health,
@@ -316,6 +319,12 @@ fn state(case: &Case<'_>) -> State {
 
 fn few_failures(case: &Case<'_>) -> bool {
     case.works() && !case.probe_doubted()
+}
+
+/// Whether work or more than a few requests failed, and not because the platform had no instance to ask.
+fn unexplained(case: &Case<'_>) -> bool {
+    let failed = case.traffic.iter().filter(|(_, t)| case.answer_failed(t) && t.status != 429);
+    case.work_fails() || failed.map(|(_, traffic)| traffic.count).sum::<u64>() >= FUNCTION
 }
 
 /// Whether each symptom was seen once, and requests were served after it: nothing came of it.

@@ -41,6 +41,13 @@ const DECISIVE: f64 = 0.6;
 const SUPPORTED: f64 = 0.6;
 /// The kind of fact that an application goes on without something.
 pub const GOES_ON: &str = "app.goes-on";
+/// The kind of fact that work somebody asked for over a WebSocket failed: no answer's status says so.
+pub const WORK_FAILED: &str = "app.work-failed";
+/// Of so many WebSockets that were opened at least one is for each failed piece of work, where work that
+/// fails is no exception.
+const WORK_SHARE: u64 = 10;
+/// Requests and work that failed may be seconds apart from what explains them.
+const WORK_NEAR_S: i64 = 60;
 /// A line that says so stands at most this much after the one it is about, in seconds.
 const BESIDE_S: i64 = 1;
 /// Below this share of failed answers a service works.
@@ -102,6 +109,11 @@ impl Hit<'_> {
         self.fact.get("goes_on") == "service"
     }
 
+    /// Whether it only says that something did not come about, in an application's words.
+    fn says_that(&self) -> bool {
+        self.fact.get("says") == "that"
+    }
+
     /// Whether its line is below ERROR. A line without a level is not.
     fn quiet(&self) -> bool {
         matches!(self.fact.get("severity"), "DEBUG" | "INFO" | "NOTICE" | "WARNING")
@@ -154,6 +166,7 @@ pub struct Case<'e> {
     broken: bool,
     shut: BTreeSet<&'e str>,
     blocked: bool,
+    work_failed: Vec<Timestamp>,
 }
 
 impl<'e> Case<'e> {
@@ -196,6 +209,7 @@ impl<'e> Case<'e> {
             broken: false,
             shut: BTreeSet::new(),
             blocked: false,
+            work_failed: Vec::new(),
         }
     }
 
@@ -226,6 +240,7 @@ impl<'e> Case<'e> {
         self.broken = self.sockets_break();
         self.shut = self.shut_areas();
         self.blocked = self.preflights_are_refused();
+        self.work_failed = self.times_of_failed_work();
         self.tolerate();
         self.effects = self.hits.iter().map(|hit| self.effect_of(hit)).collect();
         self.outweigh();
@@ -260,8 +275,24 @@ impl<'e> Case<'e> {
         }
     }
 
+    /// When work failed, where that is more than an exception: no status says it of what is asked for
+    /// over a WebSocket.
+    fn times_of_failed_work(&self) -> Vec<Timestamp> {
+        let failed = self.count_of(WORK_FAILED);
+        if failed < refusals::FEW || failed * WORK_SHARE < self.sockets_opened() {
+            return Vec::new();
+        }
+        self.of_kind(WORK_FAILED).map(|hit| hit.observation.moment.at).collect()
+    }
+
+    /// Whether work that was asked for over WebSockets fails, more than as an exception.
+    pub fn work_fails(&self) -> bool {
+        !self.work_failed.is_empty()
+    }
+
     /// Requests that failed belong to the texts that are about as frequent: a few lines about what may
-    /// be optional, beside many about something else, only stood by.
+    /// be optional, beside many about something else, only stood by. Nor do they belong to words that
+    /// only say that something failed, where others say why.
     fn outweigh(&mut self) {
         let mut lines: BTreeMap<&str, BTreeMap<&str, u64>> = BTreeMap::new();
         for (hit, effect) in self.hits.iter().zip(&self.effects) {
@@ -277,8 +308,18 @@ impl<'e> Case<'e> {
             .filter(|(_, of)| lines.values().any(|other| most(of) * RIVAL < most(other)))
             .map(|(cause, _)| *cause)
             .collect();
+        let why = |hit: &Hit<'_>| hit.weight >= DECISIVE && !hit.says_that();
+        let told: BTreeSet<&str> = self
+            .hits
+            .iter()
+            .zip(&self.effects)
+            .filter(|(hit, effect)| **effect == Effect::Requests && why(hit))
+            .map(|(hit, _)| hit.cause)
+            .collect();
         for (hit, effect) in self.hits.iter().zip(&mut self.effects) {
-            if *effect == Effect::Requests && hit.optional() && least.contains(hit.cause) {
+            let stood_by = hit.optional() && least.contains(hit.cause);
+            let told = hit.says_that() && told.iter().any(|cause| *cause != hit.cause);
+            if *effect == Effect::Requests && (stood_by || told) {
                 *effect = Effect::None;
             }
         }
@@ -328,7 +369,9 @@ impl<'e> Case<'e> {
             return Effect::None;
         }
         let mut failed = self.traffic.iter().filter(|(_, traffic)| self.answer_failed(traffic));
-        let requests = failed.any(|(_, traffic)| traffic.near(at));
+        let beside = |work: &Timestamp| seconds(*work, at).abs() <= WORK_NEAR_S;
+        let requests =
+            failed.any(|(_, traffic)| traffic.near(at)) || self.work_failed.iter().any(beside);
         match () {
             // An application that goes on without something does not fail requests for it.
             () if hit.tolerated => Effect::None,
@@ -431,7 +474,8 @@ impl<'e> Case<'e> {
         let failed = count(true);
         #[expect(clippy::cast_precision_loss, reason = "a share")]
         let share = failed as f64 / (failed + count(false)).max(1) as f64;
-        self.serves() && self.failures().next().is_none() && share < FEW
+        let single = share < FEW && !self.work_fails();
+        self.serves() && self.failures().next().is_none() && single
     }
 
     /// The answers to one kind of request.

@@ -26,7 +26,7 @@ const SOME: u64 = 10;
 /// So long both revisions answer when one takes the other's place, in seconds.
 const ROLL_OUT_S: i64 = 60;
 /// So few refusals are no state of the service.
-const FEW: u64 = 3;
+pub(super) const FEW: u64 = 3;
 
 /// Whether a status says that who asks is not let in.
 fn refusal(status: u16) -> bool {
@@ -76,12 +76,17 @@ pub(super) enum Sockets {
 impl<'e> Case<'e> {
     /// Whether every WebSocket that was opened was closed because the service could not go on.
     pub(super) fn sockets_break(&self) -> bool {
+        let opened = self.sockets_opened();
+        opened >= FEW && self.count_of(SOCKET_BROKEN) >= opened
+    }
+
+    /// How many WebSockets were opened.
+    pub(super) fn sockets_opened(&self) -> u64 {
         let opened = |access: bool| -> u64 {
             let of = self.answers(RequestKind::Websocket);
             of.filter(|answer| answer.access == access && answer.served()).map(|a| a.count).sum()
         };
-        let opened = opened(false).max(opened(true));
-        opened >= FEW && self.count_of(SOCKET_BROKEN) >= opened
+        opened(false).max(opened(true))
     }
 
     /// Which WebSockets were turned away, for more reasons than a missing token.
@@ -104,7 +109,7 @@ impl<'e> Case<'e> {
     /// token has expired asks all day.
     fn sockets_are_refused_since(&self) -> bool {
         let refused = |traffic: &Traffic| refusal(traffic.status);
-        self.count_of(TOKEN_UNFIT) >= SOME
+        self.count_of(TOKEN_UNFIT) + self.count_of(CHECKER_SILENT) >= SOME
             && self.stopped(RequestKind::Websocket, Traffic::served, refused)
     }
 
@@ -196,7 +201,7 @@ impl<'e> Case<'e> {
         traffic.failed() || broke || self.turned_away(traffic)
     }
 
-    fn count_of(&self, fact: &str) -> u64 {
+    pub(super) fn count_of(&self, fact: &str) -> u64 {
         self.tallies.iter().filter(|tally| tally.fact == fact).map(|tally| tally.count).sum()
     }
 }

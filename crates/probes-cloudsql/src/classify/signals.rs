@@ -47,6 +47,9 @@ const fn refused(id: &'static str, any: &'static [&'static str], weight: f64) ->
 /// It says why no session comes about; what others see of that explains nothing more.
 const WHY: &[(&str, &str)] = &[("says", "why")];
 
+/// An application's words that no session came about.
+const THAT: &[(&str, &str)] = &[("says", "that")];
+
 /// It says why, and that the socket of Cloud Run's own connection is not there.
 const NO_SOCKET: &[(&str, &str)] = &[("says", "why"), ("lacks", "socket")];
 
@@ -114,10 +117,10 @@ const SIGNALS: &[LogSignal] = &[
     cannot("cloudsql.proxy-timeout", &["connection to Cloud SQL instance at "], 0.85).with(&["failed: "]).any_level(),
     cannot("cloudsql.errno", &["[Errno 104] Connection reset by peer", "[Errno 110] Connection timed out", "[Errno 111] Connection refused", "[Errno 113] No route to host", "[Errno 101] Network is unreachable", "Connection reset by peer (os error 104)", "Connection refused (os error 111)"], 0.7).capture(r"(?i)(?P<about>database|postgres|asyncpg|psycopg|cloud ?sql)"),
     // the application's own words about the way, weaker: somebody's interpretation
-    cannot("cloudsql.said-timeout", &["Database connection validation timeout exceeded", "Database connection timeout after", "Timed out connecting to the database", "database connection timed out"], 0.6),
-    cannot("cloudsql.said-initialization", &["Database initialization timeout after", "database initialization timed out after", "Database initialization failed after"], 0.5),
-    cannot("cloudsql.said-readiness", &["Core database unavailable", "Database dependency failed", "Database readiness check failed", "Database readiness check timeout", "PostgreSQL readiness check failed"], 0.45).unless(&["has no attribute", "is not defined", "unexpected keyword"]),
-    cannot("cloudsql.said-failed", &["Database connection failed", "database connection failed", "Failed to connect to database", "failed to connect to database", "Could not connect to the database", "Unable to connect to the database"], 0.45).unless(&["authentication failed", "does not exist", "Not authenticated", "has no attribute", "is not defined", "No module named", "unexpected keyword"]),
+    cannot("cloudsql.said-timeout", &["Database connection validation timeout exceeded", "Database connection timeout after", "Timed out connecting to the database", "database connection timed out"], 0.6).attributes(THAT),
+    cannot("cloudsql.said-initialization", &["Database initialization timeout after", "database initialization timed out after", "Database initialization failed after"], 0.5).attributes(THAT),
+    cannot("cloudsql.said-readiness", &["Core database unavailable", "Database dependency failed", "Database readiness check failed", "Database readiness check timeout", "PostgreSQL readiness check failed"], 0.45).unless(&["has no attribute", "is not defined", "unexpected keyword"]).attributes(THAT),
+    cannot("cloudsql.said-failed", &["Database connection failed", "database connection failed", "Failed to connect to database", "failed to connect to database", "Could not connect to the database", "Unable to connect to the database"], 0.45).unless(&["authentication failed", "does not exist", "Not authenticated", "has no attribute", "is not defined", "No module named", "unexpected keyword"]).attributes(THAT),
 
     // --- restarts, maintenance, failover -----------------------------------------------------
     LogSignal::new("cloudsql.starting-up", RESTARTING, &["the database system is starting up", "the database system is shutting down", "the database system is in recovery mode", "not yet accepting connections", "CannotConnectNowError"]).speaks(UNREACHABLE, 0.8).attributes(&[("after_start", "tolerated")]),

@@ -8,7 +8,7 @@ mod signals;
 use shakedown_core::attempt::{RequestKind, Traffic};
 use shakedown_core::case::{
     ANONYMOUS, Argument, CHECKER_SILENT, Hit, PROBE_FINDING, SOCKET_BROKEN, SOCKET_CLOSED,
-    TOKEN_REFUSED as REFUSED, TOKEN_UNFIT as SIGNATURE, seen,
+    TOKEN_REFUSED as REFUSED, TOKEN_UNFIT as SIGNATURE, WORK_FAILED, seen,
 };
 use shakedown_core::classify::{Claim, ClaimStatus, Claimed, Seen};
 use shakedown_core::id::{Cause, Symptom};
@@ -30,6 +30,7 @@ shakedown_core::observation_kinds! {
     CHECKER_SILENT_META, CHECKER_SILENT, "whoever checks tokens does not answer this service";
     ACCEPTED_META, ACCEPTED, "a token was accepted";
     CLIENT_LEFT_META, CLIENT_LEFT, "a client left while something was sent to it";
+    WORK_FAILED_META, WORK_FAILED, "an agent's run that somebody asked for failed";
     SOCKET_BROKEN_META, SOCKET_BROKEN, "a WebSocket was opened and closed with 1011: the service could not go on";
     SOCKET_CLOSED_META, SOCKET_CLOSED, "a WebSocket was opened and closed with 1008: its user may not come in";
 }

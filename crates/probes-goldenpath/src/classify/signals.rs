@@ -2,7 +2,7 @@
 
 use shakedown_core::case::{
     ANONYMOUS, CHECKER_SILENT, SOCKET_BROKEN, SOCKET_CLOSED, TOKEN_REFUSED as REFUSED,
-    TOKEN_UNFIT as SIGNATURE,
+    TOKEN_UNFIT as SIGNATURE, WORK_FAILED,
 };
 use shakedown_core::signal::{LogSignal, SignalTable};
 
@@ -38,12 +38,13 @@ const SIGNALS: &[LogSignal] = &[
     LogSignal::new("goldenpath.expired", REFUSED, &["Signature has expired", "ExpiredSignatureError", "Token has expired", "token is expired"]).speaks(AUTH, 0.4).attributes(HARMLESS),
     // The clocks of issuer and checker differ: nothing else makes a fresh token early.
     LogSignal::new("goldenpath.not-yet-valid", REFUSED, &["token is not yet valid", "ImmatureSignatureError", "Token used too early", "token used before issued", "jwt not active"]).speaks(AUTH, 0.7).attributes(HARMLESS),
-    LogSignal::new("goldenpath.checker-silent", CHECKER_SILENT, &["uth service returned 5", "uth service request failed", "uth service unavailable", "uth service is unavailable", "uth service unreachable", "uth service is unreachable", "uthentication service unavailable", "uthentication service is unavailable", "Auth service call failed", "auth service call failed", "uthentication service error", "uth service error", "uth service timed out", "uth service timeout", "uthentication service timed out", "dentity provider unavailable", "dentity provider is unavailable", "dentity provider is unreachable", "ail to fetch data from the url", "no cached JWKS", "oidc: fetching keys", "get keys failed", "Unable to resolve the Configuration with the provided Issuer", "oken introspection failed"]).attributes(BELOW_ERROR),
+    LogSignal::new("goldenpath.checker-silent", CHECKER_SILENT, &["uth service returned 5", "uth service request failed", "uth service unavailable", "uth service is unavailable", "uth service unreachable", "uth service is unreachable", "uthentication service unavailable", "uthentication service is unavailable", "Auth service call failed", "auth service call failed", "uthentication service error", "uth service error", "uth service timed out", "uth service timeout", "uthentication service timed out", "dentity provider unavailable", "dentity provider is unavailable", "dentity provider is unreachable", "ail to fetch data from the url", "no cached JWKS", "oidc: fetching keys", "get keys failed", "Unable to resolve the Configuration with the provided Issuer", "oken introspection failed", "emote token validation failed: Connect", "emote token validation failed: Timeout", "emote token validation failed: Read"]).attributes(BELOW_ERROR),
     LogSignal::new("goldenpath.issuer-silent", CHECKER_SILENT, &["dentity provider ", "openid-configuration"]).capture(r"(?i)identity provider \S+ (?:is )?(?:unavailable|unreachable|not available|down)\b|(?:50\d|refused|timed out|timeout)[^\n]*openid-configuration|openid-configuration[^\n]*(?:50\d|refused|timed out|timeout)").attributes(BELOW_ERROR),
     LogSignal::new("goldenpath.oauth", SIGNATURE, &["invalid_client", "redirect_uri_mismatch", "origin_mismatch", "unauthorized_client", "deleted_client"]).speaks(CONFIGURATION, 0.75).attributes(BELOW_ERROR),
     LogSignal::new("goldenpath.no-token", ANONYMOUS, &["rejected in staging: No JWT", "No JWT token", "No token provided", "Missing authentication token", "No authentication token", "Missing Authorization header"]).any_level(),
     LogSignal::new("goldenpath.closed-1008", SOCKET_CLOSED, &["code 1008", "code=1008", "code: 1008", "with 1008", "(1008)", "1008 (policy violation)"]).any_level(),
     LogSignal::new("goldenpath.closed-1011", SOCKET_BROKEN, &["code 1011", "code=1011", "code: 1011", "with 1011", "(1011)", "1011 (internal error)"]).any_level(),
+    LogSignal::new("goldenpath.agent-failed", WORK_FAILED, &["AGENT_NOT_FOUND", "gent execution failed", "gent execution timeout", "gent execution timed out", "gent execution error", "gent run failed", "gent run timed out", "_agent failed", "gent failed: "]),
     LogSignal::new("goldenpath.client-left", CLIENT_LEFT, &["(code 1001", "code = 1001", "1001 (going away)", "code=1001", "ConnectionClosedOK", "ConnectionClosedError: no close frame", "no close frame received or sent", "ClientDisconnect", "WebSocketDisconnect: (1000", "WebSocketDisconnect(code=1000", "lient disconnected", "CLOSE_GOING_AWAY"]).any_level(),
     LogSignal::new("goldenpath.accepted", ACCEPTED, &["Token validation successful", "token validation successful", "JWT validated successfully"]).any_level(),
 ];
