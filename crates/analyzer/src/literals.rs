@@ -1,16 +1,19 @@
 //! Where any of some hundred literals stand in a text.
 //!
 //! Most texts hold none of them, so what counts is how soon that is known. An automaton goes from
-//! byte to byte and waits for memory at each; here every second place is asked alone whether a
-//! literal may stand with four of five certain bytes at it, and what may is compared. The five are
+//! byte to byte and waits for memory at each; here every third place is asked alone whether a
+//! literal may stand with four of six certain bytes at it, and what may is compared. The six are
 //! those that the fewest other literals hold: words of every text are in many of them.
 
-/// What a literal is found by: four of its bytes, or the four after the first of them, as they lie.
+/// What a literal is found by: four of its bytes, as they lie.
 type Four = u32;
 
-/// How far apart the places are that are asked: of its five bytes a literal has one `Four` for each
+/// How far apart the places are that are asked: of its six bytes a literal has one `Four` for each
 /// remainder.
-const STEP: usize = 2;
+const STEP: usize = 3;
+
+/// How many places are asked at once.
+const PLACES: usize = (size_of::<u64>() - size_of::<Four>()) / STEP + 1;
 
 /// Bits of the filter: 8 KiB, so that it stays in the processor's nearest cache.
 const BITS: u32 = 16;
@@ -53,16 +56,15 @@ impl Literals {
         }
         for (index, literal) in all.iter().enumerate() {
             let windows = literal.as_bytes().windows(size_of::<Four>() + STEP - 1);
-            let shared = |five: &&[u8]| -> u32 {
-                five.windows(size_of::<Four>()).map(|four| held[hash(read(four))]).sum()
+            let shared = |six: &[u8]| -> u32 {
+                six.windows(size_of::<Four>()).map(|four| held[hash(read(four))]).sum()
             };
-            let Some((begin, five)) = windows.enumerate().min_by_key(|(_, five)| shared(five))
-            else {
+            let Some((begin, six)) = windows.enumerate().min_by_key(|(_, six)| shared(six)) else {
                 short.push(index);
                 continue;
             };
             // From the last: where one place may be of two beginnings, the first comes first.
-            for (from, four) in five.windows(size_of::<Four>()).enumerate().rev() {
+            for (from, four) in six.windows(size_of::<Four>()).enumerate().rev() {
                 let four = read(four);
                 let (word, bit) = place(four);
                 filter[word] |= bit;
@@ -97,13 +99,12 @@ impl Literals {
             }
         };
         let mut at = 0;
-        // Three places at once, while there are so many.
         while let Some(eight) = text.get(at..).and_then(<[u8]>::first_chunk) {
             let eight = u64::from_le_bytes(*eight);
-            for n in 0..3 {
+            for n in 0..PLACES {
                 ask((eight >> (8 * STEP * n)) as u32, at + STEP * n);
             }
-            at += 3 * STEP;
+            at += PLACES * STEP;
         }
         while let Some(four) = text.get(at..).and_then(<[u8]>::first_chunk) {
             ask(u32::from_le_bytes(*four), at);
@@ -164,7 +165,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_found_is_what_is_there(
-            literals in prop::collection::vec("[ab\u{e4}]{1,7}", 0..20),
+            literals in prop::collection::vec("[ab\u{e4}]{1,9}", 0..20),
             text in "[ab\u{e4}]{0,60}",
         ) {
             let mut found = Vec::new();

@@ -121,6 +121,7 @@ const HEAD: usize = 192;
 /// `level=error`, `"level":"error"`, `[error]`: the only places where a level is in lower case.
 fn lower_level(head: &[u8], at: usize) -> bool {
     head[at].is_ascii_lowercase()
+        && matches!(head[..at], [.., b'=' | b'"' | b'['])
         && (head[..at].ends_with(b"level=")
             || head[..at].ends_with(b"\"level\":\"")
             || (head[..at].ends_with(b"[") && head[at..].contains(&b']')))

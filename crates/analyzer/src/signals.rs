@@ -75,7 +75,6 @@ enum Use {
     /// One that only the platform writes: an application that has it in its own output quotes it.
     PlatformMarker(usize),
     Access,
-    Printed,
     Traced,
     TestTalk,
 }
@@ -176,12 +175,6 @@ impl Search {
         }
         literals.push(TRACED.to_owned());
         uses.push(Use::Traced);
-        for method in METHODS {
-            for hundreds in ['1', '2', '3', '4', '5'] {
-                literals.push(format!("{method} {hundreds}"));
-                uses.push(Use::Printed);
-            }
-        }
         for talk in TEST_TALK {
             literals.push(talk.to_owned());
             uses.push(Use::TestTalk);
@@ -226,10 +219,9 @@ impl Search {
             return findings;
         }
         let mut seen: Vec<(usize, usize)> = Vec::new();
-        let (mut access, mut printed, mut traced, mut test_talk) = (false, false, false, false);
+        let (mut access, mut traced, mut test_talk) = (false, false, false);
         self.literals.find(message, &mut |literal, at| match self.uses[literal] {
             Use::Access => access = true,
-            Use::Printed => printed = true,
             Use::TestTalk => test_talk = true,
             Use::Traced => traced = true,
             Use::Signal(index) if !self.admits(index, entry) => {}
@@ -244,11 +236,13 @@ impl Search {
         } else if traced {
             findings.access =
                 self.traced.get().captures(message).and_then(|groups| answer(&groups));
-        } else if printed {
-            findings.access =
-                self.printed.get().captures(message).and_then(|groups| answer(&groups));
-        } else if begins_as_request(message) {
-            findings.access = self.logged_line(entry, message);
+        } else if let Some(asked) = behind_method(message) {
+            findings.access = match asked {
+                [b'1'..=b'5', ..] => {
+                    self.printed.get().captures(message).and_then(|groups| answer(&groups))
+                }
+                _ => self.logged_line(entry, message),
+            };
         }
         if seen.is_empty() || test_talk {
             return findings;
@@ -268,11 +262,7 @@ impl Search {
                 Use::PlatformMarker(index) if !quoted => {
                     findings.marks.extend(self.markers.read(index, message));
                 }
-                Use::PlatformMarker(_)
-                | Use::Access
-                | Use::Printed
-                | Use::Traced
-                | Use::TestTalk => {}
+                Use::PlatformMarker(_) | Use::Access | Use::Traced | Use::TestTalk => {}
             }
         }
         findings
@@ -362,18 +352,19 @@ impl Search {
     }
 }
 
-/// Whether a method stands first, or behind a time or an arrow.
-fn begins_as_request(message: &str) -> bool {
+/// What follows a method that stands first, or behind a time or an arrow.
+fn behind_method(message: &str) -> Option<&[u8]> {
     let time =
         |byte: &u8| matches!(byte, b'0'..=b'9' | b':' | b'.' | b'T' | b'Z' | b' ' | b'+' | b'-');
     let bytes = message.as_bytes();
     let told = &bytes[bytes.iter().take_while(|byte| time(byte)).count()..];
     let told = told.strip_prefix(b"> ").unwrap_or(told);
-    let begins = |method: &str| {
-        told.strip_prefix(method.as_bytes()).is_some_and(|rest| rest.first() == Some(&b' '))
-    };
     // For most the first letter says no.
-    matches!(told, [b'D' | b'G' | b'H' | b'O' | b'P', ..]) && METHODS.into_iter().any(begins)
+    if !matches!(told, [b'D' | b'G' | b'H' | b'O' | b'P', ..]) {
+        return None;
+    }
+    let behind = |method: &str| told.strip_prefix(method.as_bytes())?.strip_prefix(b" ");
+    METHODS.into_iter().find_map(behind)
 }
 
 /// The answer to a plain request, of a pattern with its `status` and `path`.

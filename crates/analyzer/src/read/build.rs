@@ -6,7 +6,6 @@ use shakedown_core::Provenance;
 use shakedown_core::startup::is_platform_line;
 
 use super::audit::Audit;
-use super::keys::Keys;
 use super::record::{Failure, Raw, Test};
 use super::scan::{self, Checked, string_value, text};
 use super::{junit, text as lines, time};
@@ -46,10 +45,10 @@ pub(crate) fn entry<'a, R>(
     give: impl FnOnce(&Entry<'_>, Notes) -> R,
 ) -> R {
     let block = ctx.block;
-    let (instance, insert_id) = (raw.read(raw.instance, block), raw.read(raw.insert_id, block));
+    let (instance, insert_id) = (block.text(raw.instance), block.text(raw.insert_id));
     let http = http(raw, block);
     let (message, payload, audit) = body(raw, block, http.is_some());
-    let message = clean(message, raw.literal);
+    let message = clean(message);
     let severity = level(raw.severity)
         .or(raw.hint.severity)
         .or_else(|| level(raw.json.severity))
@@ -126,7 +125,7 @@ fn body<'a>(
 #[inline]
 fn words<'a>(raw: &Raw<'a>, block: Checked<'a>) -> Cow<'a, str> {
     if !raw.plain {
-        return raw.read(raw.text, block);
+        return block.text(raw.text);
     }
     if raw.boxed > 0 {
         return Cow::Owned(super::table::without_box(raw.text, raw.boxed));
@@ -148,7 +147,7 @@ const WHOLE_PAYLOAD: usize = 4096;
 fn json<'a>(raw: &Raw<'a>, block: Checked<'a>) -> Cow<'a, str> {
     let json = &raw.json;
     let message = if json.message_rank > 0 {
-        raw.read(json.message, block)
+        block.text(json.message)
     } else {
         String::from_utf8_lossy(&json.whole[..json.whole.len().min(WHOLE_PAYLOAD)])
     };
@@ -230,20 +229,17 @@ fn test_level(raw: &Raw<'_>) -> Option<Severity> {
     }
 }
 
-/// Levels as exports write them, which is how most are.
-static LEVELS: Keys<Severity> = Keys::new(&[
-    ("DEBUG", Severity::Debug),
-    ("INFO", Severity::Info),
-    ("NOTICE", Severity::Notice),
-    ("WARNING", Severity::Warning),
-    ("ERROR", Severity::Error),
-    ("CRITICAL", Severity::Critical),
-]);
-
 /// The severity a field says. `DEFAULT` says nothing, so that the text decides.
 fn level(field: &[u8]) -> Option<Severity> {
     match field {
         b"" => None,
+        // As exports write them, which is how most are.
+        b"INFO" => Some(Severity::Info),
+        b"DEBUG" => Some(Severity::Debug),
+        b"ERROR" => Some(Severity::Error),
+        b"NOTICE" => Some(Severity::Notice),
+        b"WARNING" => Some(Severity::Warning),
+        b"CRITICAL" => Some(Severity::Critical),
         [b'0'..=b'9', ..] => match number(field)? {
             100..200 => Some(Severity::Debug),
             200..300 => Some(Severity::Info),
@@ -255,9 +251,7 @@ fn level(field: &[u8]) -> Option<Severity> {
             800 => Some(Severity::Emergency),
             _ => None,
         },
-        word => LEVELS
-            .get(word)
-            .or_else(|| Severity::from_word(word).filter(|level| *level != Severity::Default)),
+        word => Severity::from_word(word).filter(|level| *level != Severity::Default),
     }
 }
 
@@ -300,17 +294,17 @@ fn http<'a>(raw: &Raw<'a>, block: Checked<'a>) -> Option<Http<'a>> {
         let inner = value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\""));
         let words = inner.unwrap_or_default();
         match key {
-            b"requestMethod" | b"method" => http.method = raw.read(words, block),
+            b"requestMethod" | b"method" => http.method = block.text(words),
             b"requestUrl" | b"url" => {
                 let query = memchr::memchr2(b'?', b'#', words).unwrap_or(words.len());
-                http.url = raw.read(&words[..query], block);
+                http.url = block.text(&words[..query]);
             }
             b"status" => {
                 let status = number(inner.unwrap_or(value)).unwrap_or_default();
                 http.status = u16::try_from(status).unwrap_or_default();
             }
             b"latency" => http.latency_s = latency(value),
-            b"userAgent" | b"user_agent" => http.user_agent = raw.read(words, block),
+            b"userAgent" | b"user_agent" => http.user_agent = block.text(words),
             _ => {}
         }
     }
@@ -338,10 +332,8 @@ fn infer_log(message: &str, payload: PayloadKind, audit: Option<&Audit>) -> LogN
 
 /// Without terminal colours; a traceback that was escaped twice on its way here has its lines back.
 #[inline]
-fn clean(message: Cow<'_, str>, literal: bool) -> Cow<'_, str> {
-    let bytes = message.as_bytes();
-    let special =
-        if literal { memchr::memchr(0x1b, bytes) } else { memchr::memchr2(0x1b, b'\\', bytes) };
+fn clean(message: Cow<'_, str>) -> Cow<'_, str> {
+    let special = memchr::memchr2(0x1b, b'\\', message.as_bytes());
     let Some(first) = special else { return message };
     let message = match memchr::memchr(0x1b, &message.as_bytes()[first..]) {
         Some(_) => Cow::Owned(strip_ansi(&message)),

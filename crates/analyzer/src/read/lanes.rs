@@ -15,6 +15,22 @@ pub(crate) fn find2(lanes: [u8; WIDTH], one: u8, other: u8) -> Option<usize> {
     (found != 0).then_some(found.trailing_zeros() as usize)
 }
 
+/// Whether `bytes`, mostly a short string, hold `byte`.
+#[inline]
+pub(crate) fn holds(bytes: &[u8], byte: u8) -> bool {
+    let first: Option<&[u8; WIDTH]> = bytes.first_chunk();
+    match (first, bytes.last_chunk()) {
+        // Two that may overlap hold all of it.
+        (Some(first), Some(last)) if bytes.len() <= 2 * WIDTH => {
+            let (first, last) = (u8x16::new(*first), u8x16::new(*last));
+            let sought = u8x16::splat(byte);
+            (first.simd_eq(sought) | last.simd_eq(sought)).to_bitmask() != 0
+        }
+        (Some(_), _) => memchr::memchr(byte, bytes).is_some(),
+        _ => bytes.contains(&byte),
+    }
+}
+
 /// A bit for each byte that is the same in both, the lowest for the first.
 #[inline(always)]
 pub(crate) fn equal(one: &[u8; 32], other: &[u8; 32]) -> u32 {
@@ -83,6 +99,16 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_byte_is_found_wherever_it_stands(len in 0..70usize, at in 0..70usize) {
+            let mut bytes = vec![b'a'; len];
+            prop_assert!(!super::holds(&bytes, b'b'));
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte = b'b';
+                prop_assert!(super::holds(&bytes, b'b'));
+            }
+        }
+
         #[test]
         fn the_first_of_two_bytes_is_found(lanes in any::<[u8; 16]>(), one in any::<u8>(), other in any::<u8>()) {
             let found = lanes.iter().position(|byte| *byte == one || *byte == other);

@@ -6,7 +6,7 @@ use super::batch::Memory;
 use super::fields::{Field, JSON_FIELDS, JsonField};
 use super::habits::{Member, Next, Step};
 use super::resource::Resources;
-use super::scan::{self, Bad, Checked, skip_value, skip_ws, string_end};
+use super::scan::{self, Bad, skip_value, skip_ws, string_end};
 use crate::entry::Origin;
 use crate::severity::Severity;
 
@@ -28,8 +28,6 @@ pub(crate) struct Raw<'a> {
     pub(crate) hint: Hint,
     /// Whether a copy without a payload was seen before.
     pub(crate) completes: bool,
-    /// Whether no string of it has an escape, so that each is as it stands.
-    pub(crate) literal: bool,
     /// Whether `text` is plain text rather than the inside of a JSON string.
     pub(crate) plain: bool,
     /// Whether something else put a prefix before each line of it.
@@ -120,12 +118,6 @@ pub(crate) struct Test<'a> {
 }
 
 impl<'a> Raw<'a> {
-    /// The text of the inside of one of its strings, which lies in the block.
-    #[inline]
-    pub(crate) fn read(&self, inner: &'a [u8], block: Checked<'a>) -> Cow<'a, str> {
-        if self.literal { block.lossy(inner) } else { scan::text(inner) }
-    }
-
     /// Whether anything was found that makes the object an entry.
     pub(crate) fn is_entry(&self) -> bool {
         !(self.time.is_empty()
@@ -289,7 +281,6 @@ pub(crate) fn parse<'a>(
     if raw.test.as_ref().is_some_and(|test| test.outcome.is_empty() && raw.text_rank == 0) {
         raw.test = None;
     }
-    raw.literal = memchr::memchr(b'\\', &bytes[at..end]).is_none();
     Ok(end)
 }
 

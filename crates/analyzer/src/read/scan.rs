@@ -79,11 +79,19 @@ fn long_string_end(bytes: &[u8], mut at: usize) -> Result<usize, Bad> {
 }
 
 /// The position after the value that begins at `at`.
-#[inline]
+#[inline(always)]
 pub(crate) fn skip_value(bytes: &[u8], at: usize) -> Result<usize, Bad> {
     match bytes.get(at) {
-        None => Err(Bad::Incomplete),
         Some(b'"') => Ok(string_end(bytes, at + 1)? + 1),
+        _ => skip_other(bytes, at),
+    }
+}
+
+/// [`skip_value`] for what is no string.
+#[inline(never)]
+fn skip_other(bytes: &[u8], at: usize) -> Result<usize, Bad> {
+    match bytes.get(at) {
+        None => Err(Bad::Incomplete),
         Some(b'{' | b'[') => skip_container(bytes, at),
         Some(_) => skip_scalar(bytes, at),
     }
@@ -171,7 +179,7 @@ pub(crate) fn text(inner: &[u8]) -> Cow<'_, str> {
     if inner.is_empty() {
         return Cow::Borrowed("");
     }
-    if memchr::memchr(b'\\', inner).is_none() {
+    if !lanes::holds(inner, b'\\') {
         return lossy(inner);
     }
     Cow::Owned(unescape(inner))
@@ -186,6 +194,12 @@ impl<'a> Checked<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
         let valid = |end: usize| std::str::from_utf8(&bytes[..end]).unwrap_or_default();
         Self(simdutf8::compat::from_utf8(bytes).unwrap_or_else(|e| valid(e.valid_up_to())))
+    }
+
+    /// The text of the inside of a JSON string, see [`text`]; cheap for a part of these bytes.
+    #[inline]
+    pub(crate) fn text(self, inner: &'a [u8]) -> Cow<'a, str> {
+        if lanes::holds(inner, b'\\') { Cow::Owned(unescape(inner)) } else { self.lossy(inner) }
     }
 
     /// The same as [`String::from_utf8_lossy`]; cheap for a part of these bytes.

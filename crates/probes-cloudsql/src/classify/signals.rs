@@ -156,7 +156,7 @@ const SIGNALS: &[LogSignal] = &[
     LogSignal::new("cloudsql.statement-cancelled", TOO_SLOW, &["canceling statement due to user request"]).speaks(SLOW, 0.65).attributes(BELOW_ERROR),
     LogSignal::new("cloudsql.statement-gave-up", TOO_SLOW, &["Query read timeout", "Timeout during reading attempt"]).speaks(SLOW, 0.65).attributes(BELOW_ERROR),
     // An application that watches its statements: those of five seconds and more.
-    LogSignal::new("cloudsql.said-slow-query", TOO_SLOW, &["low query", "low Query", "low statement", "low SQL query", "low SQL statement"]).speaks(SLOW, 0.65).capture(r"(?i)slow (?:sql )?(?:query|statement)\b[^\n]*?\b(?:(?:[5-9]|[0-9]{2,})(?:\.[0-9]+)? ?s(?:ec[a-z]*)?|(?:[5-9][0-9]{3}|[0-9]{5,})(?:\.[0-9]+)? ?ms)\b").attributes(BELOW_ERROR),
+    LogSignal::new("cloudsql.said-slow-query", TOO_SLOW, &["low query", "low Query", "low statement", "low SQL query", "low SQL statement"]).speaks(SLOW, 0.65).capture(r"[Ss]low (?i:(?:sql )?(?:query|statement)\b[^\n]*?\b(?:(?:[5-9]|[0-9]{2,})(?:\.[0-9]+)? ?s(?:ec[a-z]*)?|(?:[5-9][0-9]{3}|[0-9]{5,})(?:\.[0-9]+)? ?ms)\b)").attributes(BELOW_ERROR),
     // The server's own word about statements that took five seconds and more (`log_min_duration_statement`).
     LogSignal::new("cloudsql.statement-long", LONG, &["LOG:  duration: "]).capture(r"LOG:  duration: (?P<ms>[5-9]\d{3}|\d{5,})(?:\.\d+)? ms").from(Emitter::Any).any_level(),
     // Applications that say so with a version or a time have asked the server; others have a pool.
