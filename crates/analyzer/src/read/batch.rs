@@ -2,7 +2,7 @@
 
 use super::habits::Habits;
 use super::record::Raw;
-use super::resource::Resources;
+use super::resource::{Met, Resource};
 use super::table::Columns;
 use super::tree::Tree;
 
@@ -10,7 +10,9 @@ use super::tree::Tree;
 #[derive(Debug, Default)]
 pub(crate) struct Memory<'a> {
     /// What they came from.
-    pub(crate) resources: Resources<'a>,
+    pub(crate) resources: Met<'a, Resource<'a>>,
+    /// Their labels, each with the instance that it names.
+    pub(crate) labels: Met<'a, &'a [u8]>,
     /// How they are put together.
     pub(crate) habits: Habits,
 }

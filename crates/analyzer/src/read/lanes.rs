@@ -1,5 +1,5 @@
-//! Sixteen bytes at once: where the next quote is, in text whose strings are mostly short, and what
-//! words there are.
+//! Sixteen bytes at once: where the next quote is, in text whose strings are mostly short, what JSON
+//! is put together with, and what words there are.
 
 use wide::u8x16;
 
@@ -40,6 +40,47 @@ pub(crate) fn equal(one: &[u8; 32], other: &[u8; 32]) -> u32 {
     };
     let (one, other) = (lanes(one), lanes(other));
     one[0].simd_eq(other[0]).to_bitmask() | one[1].simd_eq(other[1]).to_bitmask() << WIDTH
+}
+
+/// What sixty-four bytes of JSON are put together with, a bit for each, the lowest for the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Marks {
+    /// `"`.
+    pub(crate) quote: u64,
+    /// `\`.
+    pub(crate) escape: u64,
+    /// `{` and `[`.
+    pub(crate) open: u64,
+    /// `}` and `]`.
+    pub(crate) close: u64,
+}
+
+/// The marks among `bytes`.
+#[inline(always)]
+pub(crate) fn marks(bytes: &[u8; 64]) -> Marks {
+    let mut marks = Marks::default();
+    let (parts, _) = bytes.as_chunks::<WIDTH>();
+    for (part, shift) in parts.iter().zip([0, 16, 32, 48]) {
+        let lanes = u8x16::new(*part);
+        let bits = |of: u8x16, byte| u64::from(of.simd_eq(u8x16::splat(byte)).to_bitmask());
+        // A brace is a bracket with one more bit.
+        let brackets = lanes | u8x16::splat(0x20);
+        marks.quote |= bits(lanes, b'"') << shift;
+        marks.escape |= bits(lanes, b'\\') << shift;
+        marks.open |= bits(brackets, b'{') << shift;
+        marks.close |= bits(brackets, b'}') << shift;
+    }
+    marks
+}
+
+/// For each bit how many at and below it are set, modulo 2: of quotes, what stands behind an opening
+/// one.
+#[inline(always)]
+pub(crate) fn odd(mut bits: u64) -> u64 {
+    for shift in [1, 2, 4, 8, 16, 32] {
+        bits ^= bits << shift;
+    }
+    bits
 }
 
 /// What each of sixty-four bytes is, a bit for each, the lowest for the first.
@@ -84,6 +125,19 @@ mod tests {
             other[at] = 8;
             assert_eq!(super::equal(&[7; 32], &other), !(1 << at));
         }
+    }
+
+    #[test]
+    fn every_mark_is_told() {
+        for (at, byte) in (0..=u8::MAX).enumerate() {
+            let mut bytes = [b' '; 64];
+            bytes[at % 64] = byte;
+            let bit = |of: &[u8]| u64::from(of.contains(&byte)) << (at % 64);
+            let (quote, escape) = (bit(b"\""), bit(b"\\"));
+            let marks = super::Marks { quote, escape, open: bit(b"{["), close: bit(b"}]") };
+            assert_eq!(super::marks(&bytes), marks, "{byte}");
+        }
+        assert_eq!(super::odd(1 << 3 | 1 << 6 | 1 << 63), 1 << 3 | 1 << 4 | 1 << 5 | 1 << 63);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::batch::Memory;
 use super::fields::{Field, JSON_FIELDS, JsonField};
 use super::habits::{Member, Next, Step};
-use super::resource::Resources;
+use super::resource::{Met, take_resource};
 use super::scan::{self, Bad, skip_value, skip_ws, string_end};
 use crate::entry::Origin;
 use crate::severity::Severity;
@@ -272,7 +272,7 @@ pub(crate) fn parse<'a>(
             Step::Value(Next { member, field }, at) => {
                 next = member;
                 value_end = match field {
-                    Some(field) => take(bytes, field, at, raw, &mut memory.resources)?,
+                    Some(field) => take(bytes, field, at, raw, memory)?,
                     None => skip_value(bytes, at)?,
                 };
             }
@@ -290,7 +290,7 @@ fn take<'a>(
     field: Field,
     at: usize,
     raw: &mut Raw<'a>,
-    resources: &mut Resources<'a>,
+    memory: &mut Memory<'a>,
 ) -> Result<usize, Bad> {
     let text =
         |rank, raw: &mut Raw<'a>| take_ranked(bytes, at, rank, &mut raw.text_rank, &mut raw.text);
@@ -312,8 +312,8 @@ fn take<'a>(
         Field::Http => take_object(bytes, at, &mut raw.http),
         Field::Error => raw.json.failure.take_error(bytes, at),
         Field::Stack => take_string(bytes, at, &mut raw.json.failure.stack),
-        Field::Resource => resources.take(bytes, at, raw),
-        Field::Labels => labels(bytes, at, raw),
+        Field::Resource => take_resource(bytes, at, raw, &mut memory.resources),
+        Field::Labels => labels(bytes, at, raw, &mut memory.labels),
         Field::Service if raw.service.is_empty() => take_text(bytes, at, &mut raw.service),
         Field::Revision if raw.revision.is_empty() => take_text(bytes, at, &mut raw.revision),
         Field::Instance if raw.instance.is_empty() => take_string(bytes, at, &mut raw.instance),
@@ -328,18 +328,30 @@ fn take<'a>(
     }
 }
 
-fn labels<'a>(bytes: &'a [u8], at: usize, raw: &mut Raw<'a>) -> Result<usize, Bad> {
+fn labels<'a>(
+    bytes: &'a [u8],
+    at: usize,
+    raw: &mut Raw<'a>,
+    met: &mut Met<'a, &'a [u8]>,
+) -> Result<usize, Bad> {
     if bytes.get(at) != Some(&b'{') {
         return skip_value(bytes, at);
     }
-    let end = walk(bytes, at, |key, at| match key {
-        b"instanceId" | b"instance_id" => take_string(bytes, at, &mut raw.instance),
-        _ => skip_value(bytes, at),
+    let (whole, instance) = met.take(bytes, at, |bytes, at| {
+        let mut instance: &[u8] = &[];
+        let end = walk(bytes, at, |key, at| match key {
+            b"instanceId" | b"instance_id" => take_string(bytes, at, &mut instance),
+            _ => skip_value(bytes, at),
+        })?;
+        Ok((end, instance))
     })?;
-    if end > at + 2 {
-        raw.labels = &bytes[at..end];
+    if !instance.is_empty() {
+        raw.instance = instance;
     }
-    Ok(end)
+    if whole.len() > 2 {
+        raw.labels = whole;
+    }
+    Ok(at + whole.len())
 }
 
 fn json<'a>(bytes: &'a [u8], at: usize, json: &mut Json<'a>) -> Result<usize, Bad> {

@@ -107,8 +107,22 @@ fn skip_scalar(bytes: &[u8], at: usize) -> Result<usize, Bad> {
 
 /// The position after the object or array that begins at `at`.
 fn skip_container(bytes: &[u8], mut at: usize) -> Result<usize, Bad> {
-    let mut depth = 0usize;
+    let mut depth = 0;
     loop {
+        if let Some(chunk) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
+            let marks = lanes::marks(chunk);
+            if marks.escape == 0 {
+                let inside = lanes::odd(marks.quote);
+                match close(&mut depth, marks.open & !inside, marks.close & !inside) {
+                    Some(end) => return Ok(at + end + 1),
+                    None => at += chunk.len(),
+                }
+                if inside >> (u64::BITS - 1) == 1 {
+                    at = string_end(bytes, at)? + 1;
+                }
+                continue;
+            }
+        }
         match bytes.get(at).ok_or(Bad::Incomplete)? {
             b'"' => {
                 at = string_end(bytes, at + 1)? + 1;
@@ -133,6 +147,23 @@ fn skip_container(bytes: &[u8], mut at: usize) -> Result<usize, Bad> {
         }
         at += 1;
     }
+}
+
+/// Goes through what opens and closes containers in sixty-four bytes. Returns where the outermost
+/// ends.
+#[inline(always)]
+fn close(depth: &mut u32, open: u64, mut close: u64) -> Option<usize> {
+    let mut closed = 0;
+    while close != 0 {
+        let at = close.trailing_zeros();
+        closed += 1;
+        if *depth + (open & ((1 << at) - 1)).count_ones() == closed {
+            return Some(at as usize);
+        }
+        close &= close - 1;
+    }
+    *depth = *depth + open.count_ones() - closed;
+    None
 }
 
 /// The members of an object given as its bytes: the inside of each key, and its value's bytes.
@@ -291,6 +322,14 @@ mod tests {
             (r#"{"a":"b"#, Err(Bad::Incomplete)),
             (r#""abc\"#, Err(Bad::Incomplete)),
             (",", Err(Bad::Malformed(0))),
+            (
+                r#"[["0123456789012345678901234567890123456789012345678901234"],{"a":[1]},"]"]]"#,
+                Ok(75),
+            ),
+            (
+                r#"{"0123456789":"01234567890123456789012345678901234567890123456789}","b":{}}"#,
+                Ok(75),
+            ),
         ] {
             assert_eq!(skip_value(text.as_bytes(), 0), end, "{text}");
         }
@@ -347,6 +386,29 @@ mod tests {
                 .map(|(k, v)| (text(k).into_owned(), string_value(v).unwrap().into_owned()))
                 .collect();
             prop_assert_eq!(walked, map);
+        }
+
+        #[test]
+        fn containers_end_where_their_last_bracket_is(parts in proptest::collection::vec(
+            prop_oneof![
+                Just("["), Just("]"), Just("{}"), Just("\"]\""), Just("\"\\\"[\""), Just("\n  "),
+                Just("\"012345678901234567890123456789\""), Just(","),
+            ],
+            0..40,
+        )) {
+            let text = format!("[{}", parts.concat());
+            let mut depth = 1;
+            let mut end = Err(Bad::Incomplete);
+            let mut at = 1;
+            for part in &parts {
+                at += part.len();
+                depth += i32::from(*part == "[") - i32::from(*part == "]");
+                if depth == 0 {
+                    end = Ok(at);
+                    break;
+                }
+            }
+            prop_assert_eq!(skip_value(text.as_bytes(), 0), end);
         }
 
         #[test]
