@@ -284,7 +284,7 @@ fn state(case: &Case<'_>) -> State {
             bad > 0 && enough && (!ever || case.has_ended(request) || case.mostly_fails(request));
     }
     let last_failure =
-        case.failures().filter_map(|(_, _, attempt)| attempt.failed_at.or(attempt.ended)).max();
+        case.failures().filter_map(|(_, _, attempt)| attempt.failed_at.max(attempt.ended)).max();
     if case.failures().next().is_some() {
         failed = true;
         let completed = case

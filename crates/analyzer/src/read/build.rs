@@ -80,7 +80,7 @@ pub(crate) fn entry<'a, R>(
         audit,
         labels: Labels { raw: raw.labels },
         origin: raw.hint.origin,
-        repeat: number(raw.count).unwrap_or(1).max(1),
+        repeat: raw.repeat(),
         completes: raw.completes,
         cut: is_cut(&message),
         template: template(message.as_bytes()),

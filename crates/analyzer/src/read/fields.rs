@@ -7,6 +7,8 @@ use super::keys::Keys;
 pub(crate) enum Field {
     /// A time, and how good it is.
     Time(u8),
+    /// The last time of what is counted.
+    LastTime,
     /// The words, and how good they are.
     Text(u8),
     /// The words of a test's failure.
@@ -46,11 +48,12 @@ pub(crate) static FIELDS: Keys<Field> = Keys::new(&[
     ("first_seen", Field::Time(7)),
     ("first_occurrence", Field::Time(7)),
     ("firstSeen", Field::Time(7)),
+    ("lastSeen", Field::LastTime),
     ("created_at", Field::Time(7)),
     ("receiveTimestamp", Field::Time(6)),
     ("receive_timestamp", Field::Time(6)),
-    ("last_seen", Field::Time(5)),
-    ("last_occurrence", Field::Time(5)),
+    ("last_seen", Field::LastTime),
+    ("last_occurrence", Field::LastTime),
     ("date", Field::Time(5)),
     ("severity", Field::Severity),
     ("level", Field::Level),

@@ -321,6 +321,9 @@ impl<S: EntrySink> Worker<S> {
                 self.tally.add(entry);
                 self.sink.entry(entry);
             });
+            if let Some(last) = raw.last() {
+                build::entry(&last, &ctx, &mut near, |entry, _| self.sink.entry(entry));
+            }
         }
         Some(())
     }

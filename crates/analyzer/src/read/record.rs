@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::batch::Memory;
+use super::build::number;
 use super::fields::{Field, JSON_FIELDS, JsonField};
 use super::habits::{Member, Next, Step};
 use super::resource::{Met, take_resource};
@@ -51,6 +52,8 @@ pub(crate) struct Raw<'a> {
     pub(crate) http: &'a [u8],
     pub(crate) labels: &'a [u8],
     pub(crate) count: &'a [u8],
+    /// When it was last, where it is counted.
+    pub(crate) last: Option<Box<&'a [u8]>>,
     pub(crate) test: Option<Box<Test<'a>>>,
 }
 
@@ -127,6 +130,27 @@ impl<'a> Raw<'a> {
             && self.proto.is_empty()
             && self.http.is_empty()
             && self.test.is_none())
+    }
+
+    /// The last of what it counts, as a record of its own: what ends a window is not at its beginning.
+    pub(crate) fn last(&self) -> Option<Self> {
+        let time = self.later()?;
+        Some(Self { time, count: b"", last: None, ..self.clone() })
+    }
+
+    /// How often it was, but for [`Self::last`].
+    pub(crate) fn repeat(&self) -> u64 {
+        (self.count() - u64::from(self.later().is_some())).max(1)
+    }
+
+    /// The time of the last, where it is not that of the first.
+    fn later(&self) -> Option<&'a [u8]> {
+        let last = self.last.as_deref().copied()?;
+        (last != self.time && self.count() > 1).then_some(last)
+    }
+
+    fn count(&self) -> u64 {
+        number(self.count).unwrap_or(1)
     }
 
     /// Whether it says something besides that it happened.
@@ -296,6 +320,12 @@ fn take<'a>(
         |rank, raw: &mut Raw<'a>| take_ranked(bytes, at, rank, &mut raw.text_rank, &mut raw.text);
     match field {
         Field::Time(rank) => take_ranked(bytes, at, rank, &mut raw.time_rank, &mut raw.time),
+        Field::LastTime => {
+            let mut last: &[u8] = &[];
+            take_string(bytes, at, &mut last)?;
+            raw.last = Some(Box::new(last));
+            take_ranked(bytes, at, 5, &mut raw.time_rank, &mut raw.time)
+        }
         Field::Text(rank) => text(rank, raw),
         Field::TestText => {
             raw.hint.origin = Origin::TestResult;
