@@ -53,7 +53,7 @@ pub(crate) struct Raw<'a> {
     pub(crate) labels: &'a [u8],
     pub(crate) count: &'a [u8],
     /// When it was last, where it is counted.
-    pub(crate) last: Option<Box<&'a [u8]>>,
+    pub(crate) last: &'a [u8],
     pub(crate) test: Option<Box<Test<'a>>>,
 }
 
@@ -135,7 +135,7 @@ impl<'a> Raw<'a> {
     /// The last of what it counts, as a record of its own: what ends a window is not at its beginning.
     pub(crate) fn last(&self) -> Option<Self> {
         let time = self.later()?;
-        Some(Self { time, count: b"", last: None, ..self.clone() })
+        Some(Self { time, count: b"", last: b"", ..self.clone() })
     }
 
     /// How often it was, but for [`Self::last`].
@@ -145,8 +145,8 @@ impl<'a> Raw<'a> {
 
     /// The time of the last, where it is not that of the first.
     fn later(&self) -> Option<&'a [u8]> {
-        let last = self.last.as_deref().copied()?;
-        (last != self.time && self.count() > 1).then_some(last)
+        let later = !self.last.is_empty() && self.last != self.time && self.count() > 1;
+        later.then_some(self.last)
     }
 
     fn count(&self) -> u64 {
@@ -321,9 +321,7 @@ fn take<'a>(
     match field {
         Field::Time(rank) => take_ranked(bytes, at, rank, &mut raw.time_rank, &mut raw.time),
         Field::LastTime => {
-            let mut last: &[u8] = &[];
-            take_string(bytes, at, &mut last)?;
-            raw.last = Some(Box::new(last));
+            take_string(bytes, at, &mut raw.last)?;
             take_ranked(bytes, at, 5, &mut raw.time_rank, &mut raw.time)
         }
         Field::Text(rank) => text(rank, raw),
