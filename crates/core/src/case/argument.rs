@@ -42,10 +42,10 @@ impl<'e> Case<'e> {
         if facts.is_empty() {
             return None;
         }
-        let more = self.tallies.iter().any(|tally| {
-            let kept =
-                |hits: &[Hit<'_>]| hits.iter().filter(|hit| hit.signal == tally.signal).count();
-            facts.contains_key(&*tally.signal) && tally.count > kept(&self.hits) as u64
+        let mut tallies = self.tallies.iter().filter(|tally| facts.contains_key(&*tally.signal));
+        let more = tallies.any(|tally| {
+            let kept = self.hits.iter().filter(|hit| hit.signal == tally.signal).count();
+            tally.count > kept as u64
         });
         let mut weights: Vec<f64> = facts.values().map(|fact| fact.0).collect();
         weights.sort_by(f64::total_cmp);
