@@ -2,102 +2,80 @@
 //!
 //! Most texts hold none of them, so what counts is how soon that is known. An automaton goes from
 //! byte to byte and waits for memory at each; here every third place is asked alone whether a
-//! literal may stand with five of seven certain bytes at it, and what may is compared. The seven are
-//! those that the fewest other literals hold, and of them what is least like plain words: what
-//! stands in every text is in many of them.
+//! literal may stand with four of six certain bytes at it, and what may is compared. The six are
+//! those that the fewest other literals hold: words of every text are in many of them.
 
-/// What a literal is found by: five of its bytes, as they lie, above three zeros.
-type Five = u64;
+/// What a literal is found by: four of its bytes, as they lie.
+type Four = u32;
 
-/// How many bytes make a `Five`.
-const WIDTH: usize = 5;
-
-/// How far apart the places are that are asked: of its seven bytes a literal has one `Five` for each
+/// How far apart the places are that are asked: of its six bytes a literal has one `Four` for each
 /// remainder.
 const STEP: usize = 3;
 
-/// How many bytes of a literal are for finding it.
-const SPAN: usize = WIDTH + STEP - 1;
-
 /// How many places are asked at once.
-const PLACES: usize = (size_of::<Five>() - WIDTH) / STEP + 1;
+const PLACES: usize = (size_of::<u64>() - size_of::<Four>()) / STEP + 1;
 
 /// Bits of the filter: 8 KiB, so that it stays in the processor's nearest cache.
 const BITS: u32 = 16;
 
-/// How many sets of literals are told apart before their fives are compared.
-const BUCKETS: usize = 1 << 12;
+/// How many sets of literals are told apart before their fours are compared.
+const BUCKETS: usize = 1 << 10;
 
-/// Five bytes of a literal.
+/// Four bytes of a literal.
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
-    five: Five,
+    four: Four,
     /// Which literal.
     index: usize,
-    /// Where it begins, counted from them.
-    begin: isize,
+    /// How far from its beginning they stand.
+    from: usize,
 }
 
 /// A set of literals to search for.
 #[derive(Debug)]
 pub(crate) struct Literals {
     all: Vec<String>,
-    /// A bit for each `Five`, by its hash.
+    /// A bit for each `Four`, by its hash.
     filter: Box<[u64; 1 << (BITS - 6)]>,
-    /// What each `Five` may be of, those whose hash has the same high bits beside each other.
-    fives: Vec<Candidate>,
-    /// Where in `fives` those with such high bits begin, and one more for their end.
-    begins: Vec<u32>,
+    /// What each `Four` may be of, those whose hash has the same high bits beside each other.
+    fours: Vec<Candidate>,
+    /// Where in `fours` those with such high bits begin, and one more for their end.
+    begins: Vec<u16>,
     /// Indices of the literals too short to have one for each remainder.
     short: Vec<usize>,
 }
 
 impl Literals {
     pub(crate) fn new(all: Vec<String>) -> Self {
-        let mut fives = Vec::new();
+        let mut filter = Box::new([0; 1 << (BITS - 6)]);
+        let mut fours = Vec::new();
         let mut short = Vec::new();
         let mut held = vec![0u32; 1 << BITS];
-        for five in all.iter().flat_map(|literal| literal.as_bytes().windows(WIDTH)) {
-            held[hash(read(five))] += 1;
+        for four in all.iter().flat_map(|literal| literal.as_bytes().windows(size_of::<Four>())) {
+            held[hash(read(four))] += 1;
         }
-        let common = |span: &[u8]| {
-            let shared = |five| held[hash(read(five))];
-            let plain = |byte: &&u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b' ');
-            (span.windows(WIDTH).map(shared).sum::<u32>(), span.iter().filter(plain).count())
-        };
         for (index, literal) in all.iter().enumerate() {
-            let literal = literal.as_bytes();
-            let rarest = literal.windows(SPAN).enumerate().min_by_key(|(_, span)| common(span));
-            let (from, span) = match rarest {
-                Some(rarest) => rarest,
-                // One byte too few: the one before it may be any.
-                None if literal.len() == SPAN - 1 => (0, literal),
-                None => {
-                    short.push(index);
-                    continue;
-                }
+            let windows = literal.as_bytes().windows(size_of::<Four>() + STEP - 1);
+            let shared = |six: &[u8]| -> u32 {
+                six.windows(size_of::<Four>()).map(|four| held[hash(read(four))]).sum()
+            };
+            let Some((begin, six)) = windows.enumerate().min_by_key(|(_, six)| shared(six)) else {
+                short.push(index);
+                continue;
             };
             // From the last: where one place may be of two beginnings, the first comes first.
-            for (at, five) in span.windows(WIDTH).enumerate().rev() {
-                fives.push(Candidate { five: read(five), index, begin: -((from + at) as isize) });
+            for (from, four) in six.windows(size_of::<Four>()).enumerate().rev() {
+                let four = read(four);
+                let (word, bit) = place(four);
+                filter[word] |= bit;
+                fours.push(Candidate { four, index, from: begin + from });
             }
-            if span.len() < SPAN {
-                fives.extend((0..=u8::MAX).map(|before| {
-                    let five = [before, span[0], span[1], span[2], span[3]];
-                    Candidate { five: read(&five), index, begin: 1 }
-                }));
-            }
-        }
-        let mut filter = Box::new([0; 1 << (BITS - 6)]);
-        for candidate in &fives {
-            let (word, bit) = place(candidate.five);
-            filter[word] |= bit;
         }
         // Stable: what stands beside each other stays in the order of its literals.
-        fives.sort_by_key(|candidate| bucket(candidate.five));
-        let begin = |high| fives.partition_point(|candidate| bucket(candidate.five) < high) as u32;
+        fours.sort_by_key(|candidate| bucket(candidate.four));
+        let begin = |high| fours.partition_point(|candidate| bucket(candidate.four) < high) as u16;
         let begins = (0..=BUCKETS).map(begin).collect();
-        Self { all, filter, fives, begins, short }
+        Self { all, filter, fours, begins, short }
     }
 
     /// All of them, by index.
@@ -114,33 +92,33 @@ impl Literals {
                 .filter(|at| self.stands(*index, text, *at))
                 .for_each(|at| found(*index, at));
         }
-        let mut ask = |five: Five, at: usize| {
-            let (word, bit) = place(five);
+        let mut ask = |four: Four, at: usize| {
+            let (word, bit) = place(four);
             if self.filter[word] & bit != 0 {
-                self.compare(five, text, at, found);
+                self.compare(four, text, at, found);
             }
         };
         let mut at = 0;
         while let Some(eight) = text.get(at..).and_then(<[u8]>::first_chunk) {
             let eight = u64::from_le_bytes(*eight);
             for n in 0..PLACES {
-                ask(eight >> (8 * STEP * n) << UNUSED, at + STEP * n);
+                ask((eight >> (8 * STEP * n)) as u32, at + STEP * n);
             }
             at += PLACES * STEP;
         }
-        while let Some(five) = text.get(at..at + WIDTH) {
-            ask(read(five), at);
+        while let Some(four) = text.get(at..).and_then(<[u8]>::first_chunk) {
+            ask(u32::from_le_bytes(*four), at);
             at += STEP;
         }
     }
 
     /// Not often called, and not to be in the way of the loop.
     #[inline(never)]
-    fn compare(&self, five: Five, text: &[u8], at: usize, found: &mut dyn FnMut(usize, usize)) {
-        let high = bucket(five);
-        let (begin, end) = (self.begins[high] as usize, self.begins[high + 1] as usize);
-        for candidate in self.fives[begin..end].iter().filter(|candidate| candidate.five == five) {
-            if let Some(begin) = at.checked_add_signed(candidate.begin)
+    fn compare(&self, four: Four, text: &[u8], at: usize, found: &mut dyn FnMut(usize, usize)) {
+        let high = bucket(four);
+        let (begin, end) = (usize::from(self.begins[high]), usize::from(self.begins[high + 1]));
+        for candidate in self.fours[begin..end].iter().filter(|candidate| candidate.four == four) {
+            if let Some(begin) = at.checked_sub(candidate.from)
                 && self.stands(candidate.index, text, begin)
             {
                 found(candidate.index, begin);
@@ -156,29 +134,26 @@ impl Literals {
     }
 }
 
-/// The bits of a `Five` below its bytes.
-const UNUSED: usize = 8 * (size_of::<Five>() - WIDTH);
-
-/// Of five bytes.
-fn read(bytes: &[u8]) -> Five {
-    bytes.iter().rev().fold(0, |five, byte| five << 8 | Five::from(*byte)) << UNUSED
+/// The first four of `bytes`, which has so many.
+fn read(bytes: &[u8]) -> Four {
+    bytes.first_chunk().map_or(0, |four| u32::from_le_bytes(*four))
 }
 
-/// The word and the bit of the filter that stand for five bytes.
+/// The word and the bit of the filter that stand for four bytes.
 #[inline(always)]
-fn place(five: Five) -> (usize, u64) {
-    let hash = hash(five);
+fn place(four: Four) -> (usize, u64) {
+    let hash = hash(four);
     (hash >> 6, 1 << (hash & 63))
 }
 
-/// The set of literals that five bytes may be of.
-fn bucket(five: Five) -> usize {
-    hash(five) / ((1 << BITS) / BUCKETS)
+/// The set of literals that four bytes may be of.
+fn bucket(four: Four) -> usize {
+    hash(four) / ((1 << BITS) / BUCKETS)
 }
 
 #[inline(always)]
-fn hash(five: Five) -> usize {
-    (five.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - BITS)) as usize
+fn hash(four: Four) -> usize {
+    (four.wrapping_mul(0x9e37_79b1) >> (32 - BITS)) as usize
 }
 
 #[cfg(test)]
