@@ -25,6 +25,21 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// How often a thread looks whether what it waits for has come, about a microsecond apart, before it
+/// sleeps: about as long as it takes to read a block, and to be woken.
+const LOOKS: u32 = 100;
+
+/// The lock, once what it guards is `ready`; `None` where it is better to sleep.
+fn soon<T>(mutex: &Mutex<T>, ready: impl Fn(&T) -> bool) -> Option<MutexGuard<'_, T>> {
+    (0..LOOKS).find_map(|_| {
+        let guard = mutex.try_lock().ok().filter(|guard| ready(guard));
+        if guard.is_none() {
+            (0..32).for_each(|_| std::hint::spin_loop());
+        }
+        guard
+    })
+}
+
 /// Gives out blocks.
 struct Feed<'i> {
     inputs: &'i [Input],
@@ -279,7 +294,9 @@ fn work<S: EntrySink>(shared: &Shared<'_>, sink: S) -> (S, Tally) {
     let mut buffer = Vec::new();
     loop {
         let known = lock(&shared.ordered).state.clone();
-        let Some(block) = lock(&shared.feed).next(&mut buffer, known) else { break };
+        let mut feed = soon(&shared.feed, |_| true).unwrap_or_else(|| lock(&shared.feed));
+        let Some(block) = feed.next(&mut buffer, known) else { break };
+        drop(feed);
         if worker.take(shared, &block, &buffer).is_none() {
             break;
         }
@@ -336,8 +353,9 @@ fn file_id(file: usize) -> FileId {
 /// Waits until all blocks before are committed. Returns the true state at the beginning of the
 /// block and what was left unread before it.
 fn my_turn(shared: &Shared<'_>, block: &Block) -> Option<(State, Vec<u8>)> {
-    let mut ordered = lock(&shared.ordered);
-    while ordered.turn != block.seq && !ordered.dead {
+    let mine = |ordered: &Ordered| ordered.turn == block.seq || ordered.dead;
+    let mut ordered = soon(&shared.ordered, mine).unwrap_or_else(|| lock(&shared.ordered));
+    while !mine(&ordered) {
         ordered = shared.turned.wait(ordered).unwrap_or_else(PoisonError::into_inner);
     }
     if ordered.dead {

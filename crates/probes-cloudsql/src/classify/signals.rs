@@ -116,6 +116,8 @@ const SIGNALS: &[LogSignal] = &[
     cannot("cloudsql.proxy-instance", &["failed to connect to instance: "], 0.85).unless(&["googleapi: Error 403", "googleapi: Error 404", "NOT_AUTHORIZED", "config error"]).any_level(),
     cannot("cloudsql.proxy-timeout", &["connection to Cloud SQL instance at "], 0.85).with(&["failed: "]).any_level(),
     cannot("cloudsql.errno", &["[Errno 104] Connection reset by peer", "[Errno 110] Connection timed out", "[Errno 111] Connection refused", "[Errno 113] No route to host", "[Errno 101] Network is unreachable", "Connection reset by peer (os error 104)", "Connection refused (os error 111)"], 0.7).capture(r"(?i)(?P<about>database|postgres|asyncpg|psycopg|cloud ?sql)"),
+    // Nobody answers who could know the name; a name that nobody has is a wrong name.
+    cannot("cloudsql.no-resolver", &["Temporary failure in name resolution", "getaddrinfo EAI_AGAIN"], 0.75).capture(r"(?i)(?P<about>asyncpg|psycopg|postgres|database|sqlalchemy)"),
     // the application's own words about the way, weaker: somebody's interpretation
     cannot("cloudsql.said-timeout", &["Database connection validation timeout exceeded", "Database connection timeout after", "Timed out connecting to the database", "database connection timed out"], 0.6).attributes(THAT),
     cannot("cloudsql.said-initialization", &["Database initialization timeout after", "database initialization timed out after", "Database initialization failed after"], 0.5).attributes(THAT),
@@ -176,7 +178,7 @@ const SIGNALS: &[LogSignal] = &[
     refused("cloudsql.no-socket-unnamed", &["[Errno 2] No such file or directory"], 0.8).capture(r"(?is)(?P<about>database|postgres|asyncpg|psycopg|cloud ?sql|create_unix_connection).*\[Errno 2\] No such file or directory(?:[^:]|$)").attributes(NO_SOCKET),
     refused("cloudsql.no-socket-rust", &["No such file or directory (os error 2)"], 0.8).capture(r"(?i)(?P<about>database|postgres|error connecting to server)").attributes(NO_SOCKET),
     refused("cloudsql.no-host", &["could not translate host name", "getaddrinfo ENOTFOUND", "failed to lookup address information"], 0.75),
-    refused("cloudsql.gaierror", &["[Errno -2] Name or service not known", "[Errno -3] Temporary failure in name resolution", "[Errno -5] No address associated with hostname"], 0.75).capture(r"(?i)(?P<about>asyncpg|psycopg|postgres|database|sqlalchemy)"),
+    refused("cloudsql.gaierror", &["[Errno -2] Name or service not known", "[Errno -5] No address associated with hostname"], 0.75).capture(r"(?i)(?P<about>asyncpg|psycopg|postgres|database|sqlalchemy)"),
     refused("cloudsql.iam", &["ensure that the account has access to", "cloudsql.instances.connect", "NOT_AUTHORIZED"], 0.9).any_level().attributes(WHY),
     refused("cloudsql.iam-403", &["googleapi: Error 403", "accessNotConfigured"], 0.9).with(&["loud"]).any_level().attributes(WHY),
     refused("cloudsql.no-instance", &["instanceDoesNotExist", "The Cloud SQL instance does not exist"], 0.9).any_level().attributes(WHY),
