@@ -14,7 +14,9 @@ use shakedown_runner::{FnSink, Interrupt, Journal, RunOptions, Tee};
 
 use super::{analyze, plan, signature};
 use crate::args::{Args, Command, OutputFormat, RunArgs};
-use crate::environment::{Loaded, load_environment, remote_only};
+#[cfg(feature = "lab")]
+use crate::environment::load_environment;
+use crate::environment::{Loaded, remote_only};
 use crate::exit::usage;
 use crate::progress::{Now, Progress};
 use crate::strategy::StrategyCommand;
