@@ -25,8 +25,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How often a thread looks whether what it waits for has come, about a microsecond apart, before it
-/// sleeps: about as long as it takes to read a block, and to be woken.
+/// How often a thread looks whether what it waits for has come, before it sleeps: within some tens of
+/// microseconds, which is what a block is read in and what it takes to be woken.
 const LOOKS: u32 = 100;
 
 /// The lock, once what it guards is `ready`; `None` where it is better to sleep.

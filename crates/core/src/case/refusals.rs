@@ -62,10 +62,9 @@ impl Counted {
 }
 
 /// Which WebSockets were turned away.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sockets {
     /// None, but for strangers.
-    #[default]
     None,
     /// Those that were refused.
     Refused,

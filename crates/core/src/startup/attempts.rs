@@ -8,8 +8,6 @@ use crate::attempt::{Attempt, AttemptEnd, PhaseTime, Places, Quote};
 
 /// Lines this close to the first sign of a failure belong to its burst, in microseconds.
 const BURST_US: i64 = 50_000;
-/// What fails so long after it failed is another attempt, whose beginning is not held, in seconds.
-const OTHER_FAILURE_S: f64 = 300.0;
 /// The platform's word about an exit may come this much later than the process's own, in seconds.
 const LATE_EXIT_S: i64 = 30;
 /// A message that names a limit belongs to a failure at most this much later, in seconds.
@@ -143,8 +141,7 @@ impl Building {
             // What exited fails no more: the lines that began the next attempt are not held.
             let again = matches!(sign.role, Role::PhaseFailed | Role::Failed | Role::ImportDeath)
                 && later.is_some_and(|s| s > OTHER_STREAM_S);
-            let anew = again && later.is_some_and(|s| s > OTHER_FAILURE_S) && self.attempt.failed();
-            return anew || (self.exited && (again || (exit && late)));
+            return self.exited && (again || (exit && late));
         }
         if self.exited {
             return true;
