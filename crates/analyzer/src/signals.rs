@@ -214,7 +214,7 @@ impl Search {
 
     /// What `message`, the words of `entry`, states.
     pub fn look<'a>(&self, entry: &Entry<'_>, message: &'a str) -> Findings<'_, 'a> {
-        let mut findings = Findings::default();
+        let mut findings = Findings { signals: Vec::new(), marks: Vec::new(), access: None };
         if message.is_empty() || entry.origin == Origin::TestResult {
             return findings;
         }

@@ -24,7 +24,7 @@ pub fn template(message: &[u8]) -> u64 {
     // Where the word begins that stands at `at`.
     let mut begun = 0;
     while at < message.len() {
-        let Classes { word, mut digit } = lanes::classes(&chunk(&message[at..]));
+        let Classes { word, mut digit } = classes_from(message, at);
         if on {
             let end = (!word).trailing_zeros();
             (ended, on) = (at + end as usize, end == u64::BITS);
@@ -57,14 +57,22 @@ pub fn template(message: &[u8]) -> u64 {
 /// How many bytes are classed at once.
 const CHUNK: usize = 64;
 
-/// The first of them; zeros, which are of no word, for what is not there.
+/// The classes of as many bytes from `at`; what is not there is of no word.
 #[inline(always)]
-fn chunk(bytes: &[u8]) -> [u8; CHUNK] {
-    bytes.first_chunk().copied().unwrap_or_else(|| {
-        let mut padded = [0; CHUNK];
-        padded[..bytes.len()].copy_from_slice(bytes);
-        padded
-    })
+fn classes_from(message: &[u8], at: usize) -> Classes {
+    let rest = &message[at..];
+    if let Some(chunk) = rest.first_chunk() {
+        return lanes::classes(chunk);
+    }
+    // The end of a long message lies in its last chunk; that of a short one is copied.
+    if let Some(last) = message.last_chunk() {
+        let Classes { word, digit } = lanes::classes(last);
+        let before = (CHUNK - rest.len()) as u32;
+        return Classes { word: word >> before, digit: digit >> before };
+    }
+    let mut padded = [0; CHUNK];
+    padded[..rest.len()].copy_from_slice(rest);
+    lanes::classes(&padded)
 }
 
 /// How often each template occurred, for a bounded number of templates.

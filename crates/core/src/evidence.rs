@@ -269,10 +269,13 @@ impl Evidence {
     /// Orders `observations` by time; equal times keep a fixed order of their own, so that the same
     /// set gives the same evidence in whatever order it came.
     pub fn new(mut observations: Vec<Observation>) -> Self {
-        observations.sort_by_cached_key(|observation| {
-            let body = serde_json::to_string(&observation.body).unwrap_or_default();
-            (observation.moment.at, observation.subject.clone(), body)
-        });
+        fn key(observation: &Observation) -> (Timestamp, &Subject) {
+            (observation.moment.at, &observation.subject)
+        }
+        observations.sort_by(|one, other| key(one).cmp(&key(other)));
+        for alike in observations.chunk_by_mut(|one, other| key(one) == key(other)) {
+            alike.sort_by_cached_key(|one| serde_json::to_string(&one.body).unwrap_or_default());
+        }
         Self { observations }
     }
 

@@ -1,8 +1,9 @@
 //! JUnit XML, for CI.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
-use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
+use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite, XmlString};
 use shakedown_core::meta::RunPhase;
 use shakedown_core::outcome::Verdict;
 use shakedown_core::record::{ProbeRecord, ProbeResult};
@@ -17,6 +18,7 @@ use crate::words;
 /// are the case's `system-out`. Characters that XML cannot hold are left out.
 pub fn junit(record: &CleanRecord) -> String {
     let mut report = Report::new(format!("shakedown {}", record.plan.target.environment));
+    let mut texts = Texts::default();
     if let Some(ms) = record.elapsed_ms {
         report.set_time(time(ms));
     }
@@ -29,7 +31,7 @@ pub fn junit(record: &CleanRecord) -> String {
         if let Some(done) = record.phases.iter().find(|done| done.phase == phase) {
             suite.set_time(time(done.elapsed_ms));
         }
-        suite.add_test_cases(probes.into_iter().map(|probe| case(record, probe)));
+        suite.add_test_cases(probes.into_iter().map(|probe| case(record, probe, &mut texts)));
         report.add_test_suite(suite);
     }
     report.to_string().expect("writing XML into memory")
@@ -39,13 +41,26 @@ fn time(ms: f64) -> Duration {
     Duration::try_from_secs_f64(ms / 1e3).unwrap_or_default()
 }
 
-fn case(record: &CleanRecord, probe: &ProbeRecord) -> TestCase {
+/// The texts that every case repeats. To make one fit for XML takes longer than to copy it.
+#[derive(Default)]
+struct Texts(HashMap<String, XmlString>);
+
+impl Texts {
+    fn get(&mut self, text: &str) -> XmlString {
+        if let Some(known) = self.0.get(text) {
+            return known.clone();
+        }
+        self.0.entry(text.to_owned()).or_insert(XmlString::new(text)).clone()
+    }
+}
+
+fn case(record: &CleanRecord, probe: &ProbeRecord, texts: &mut Texts) -> TestCase {
     let mut case = TestCase::new(words::name(record, probe), status(&probe.result));
     let domain = probe.id.split('.').next().unwrap_or_default();
-    case.set_classname(format!("{}.phase{}", domain, probe.phase.number()));
+    case.set_classname(texts.get(&format!("{}.phase{}", domain, probe.phase.number())));
     case.set_time(time(probe.elapsed_ms));
-    case.add_property(("attempt", probe.attempt.to_string().as_str()));
-    case.add_property(("verdict", probe.result.word()));
+    case.add_property((texts.get("attempt"), texts.get(&probe.attempt.to_string())));
+    case.add_property((texts.get("verdict"), texts.get(probe.result.word())));
     let told = told(&probe.result);
     if !told.is_empty() {
         case.set_system_out(told);

@@ -44,6 +44,8 @@ pub struct Journal {
     file: File,
     path: PathBuf,
     redactor: Redactor,
+    /// The event being written.
+    line: Vec<u8>,
 }
 
 impl Journal {
@@ -61,7 +63,7 @@ impl Journal {
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         match options.open(&path) {
-            Ok(file) => Ok(Self { file, path, redactor }),
+            Ok(file) => Ok(Self { file, path, redactor, line: Vec::new() }),
             Err(source) => Err(JournalError::File { path, source }),
         }
     }
@@ -77,12 +79,14 @@ impl EventSink for Journal {
         if matches!(line.event, RunEvent::ProbeProgress { .. }) {
             return Ok(());
         }
-        let mut text = serde_json::to_string(line)?;
-        if let Cow::Owned(clean) = self.redactor.redact_json(&text) {
-            text = clean;
+        self.line.clear();
+        serde_json::to_writer(&mut self.line, line)?;
+        let text = str::from_utf8(&self.line).map_err(io::Error::other)?;
+        if let Cow::Owned(clean) = self.redactor.redact_json(text) {
+            self.line = clean.into_bytes();
         }
-        text.push('\n');
-        self.file.write_all(text.as_bytes())?;
+        self.line.push(b'\n');
+        self.file.write_all(&self.line)?;
         if matches!(line.event, RunEvent::PhaseFinished { .. } | RunEvent::RunFinished { .. }) {
             self.file.sync_data()?;
         }

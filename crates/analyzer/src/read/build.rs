@@ -92,7 +92,7 @@ pub(crate) fn entry<'a, R>(
 }
 
 /// The words of a record, the form they were in, and the call it is about.
-#[inline]
+#[inline(always)]
 fn body<'a>(
     raw: &Raw<'a>,
     block: Checked<'a>,
@@ -122,7 +122,7 @@ fn body<'a>(
 }
 
 /// The text of a record.
-#[inline]
+#[inline(always)]
 fn words<'a>(raw: &Raw<'a>, block: Checked<'a>) -> Cow<'a, str> {
     if !raw.plain {
         return block.text(raw.text);
@@ -331,7 +331,7 @@ fn infer_log(message: &str, payload: PayloadKind, audit: Option<&Audit>) -> LogN
 }
 
 /// Without terminal colours; a traceback that was escaped twice on its way here has its lines back.
-#[inline]
+#[inline(always)]
 fn clean(message: Cow<'_, str>) -> Cow<'_, str> {
     let special = memchr::memchr2(0x1b, b'\\', message.as_bytes());
     let Some(first) = special else { return message };

@@ -103,7 +103,12 @@ impl Habits {
                 return Ok(other.step(bytes, at));
             }
         }
-        self.learn(bytes, at, member)
+        // Taken apart, so that what is known above stays in registers: a call writes to memory, and
+        // what is written in parts is slow to be read as a whole.
+        match self.learn(bytes, at, member)? {
+            Step::Value(next, at) => Ok(Step::Value(next, at)),
+            Step::End(end) => Ok(Step::End(end)),
+        }
     }
 
     /// The same by looking at what is there.

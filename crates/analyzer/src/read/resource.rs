@@ -14,12 +14,17 @@ const MET: usize = 8;
 pub(crate) struct Met<'a, T> {
     /// All of each, and what it says.
     last: [(&'a [u8], T); MET],
+    /// Four bytes of each by which it is mostly told from the others.
+    marks: [u32; MET],
+    /// How far from its beginning they stand.
+    from: usize,
     oldest: usize,
 }
 
 impl<T: Default> Default for Met<'_, T> {
     fn default() -> Self {
-        Self { last: std::array::from_fn(|_| Default::default()), oldest: 0 }
+        let last = std::array::from_fn(|_| Default::default());
+        Self { last, marks: [0; MET], from: 0, oldest: 0 }
     }
 }
 
@@ -33,18 +38,42 @@ impl<'a, T> Met<'a, T> {
         at: usize,
         read: impl FnOnce(&'a [u8], usize) -> Result<(usize, T), Bad>,
     ) -> Result<&(&'a [u8], T), Bad> {
+        let mark = mark(&bytes[at..], self.from);
+        // All are asked: which it is cannot be foreseen.
+        let alike = (0..MET).fold(0, |alike, n| alike | u32::from(self.marks[n] == mark) << n);
+        let marked = alike.trailing_zeros() as usize % MET;
         let met = |(whole, _): &(&[u8], T)| !whole.is_empty() && bytes[at..].starts_with(whole);
-        let index = match self.last.iter().position(met) {
-            Some(index) => index,
-            None => {
-                let (end, new) = read(bytes, at)?;
-                self.oldest = (self.oldest + 1) % MET;
-                self.last[self.oldest] = (&bytes[at..end], new);
-                self.oldest
-            }
+        let index = if met(&self.last[marked]) {
+            marked
+        } else if let Some(index) = self.last.iter().position(met) {
+            index
+        } else {
+            let (end, new) = read(bytes, at)?;
+            self.keep(&bytes[at..end], new)
         };
         Ok(&self.last[index])
     }
+
+    /// Keeps a new one in the place of the oldest, which is returned.
+    #[cold]
+    fn keep(&mut self, whole: &'a [u8], says: T) -> usize {
+        self.oldest = (self.oldest + 1) % MET;
+        let new = mark(whole, self.from);
+        if let Some(alike) = self.marks.iter().position(|mark| *mark == new) {
+            let (other, _) = self.last[alike];
+            self.from = whole.iter().zip(other).take_while(|(one, other)| one == other).count();
+        }
+        self.last[self.oldest] = (whole, says);
+        self.marks = self.last.each_ref().map(|(whole, _)| mark(whole, self.from));
+        self.oldest
+    }
+}
+
+/// The four bytes `from` the beginning of `bytes`; 0 where there are none.
+#[inline(always)]
+fn mark(bytes: &[u8], from: usize) -> u32 {
+    let four = bytes.get(from..).and_then(<[u8]>::first_chunk);
+    four.map_or(0, |four| u32::from_le_bytes(*four))
 }
 
 /// What a `resource` says.
@@ -99,4 +128,34 @@ fn resource(bytes: &[u8], at: usize) -> Result<(usize, Resource<'_>), Bad> {
         _ => skip_value(bytes, at),
     })?;
     Ok((end, out))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MET, Met};
+
+    #[test]
+    fn what_was_met_is_known_again_whatever_tells_it_apart() {
+        let texts: Vec<String> = (0..MET * 3)
+            .map(|n| format!("<{}{}{}>", "a".repeat(n % 3), n % 5, "b".repeat(n % 7)))
+            .collect();
+        let bytes = texts.concat();
+        let mut met = Met::default();
+        for round in 0..4 {
+            let mut at = 0;
+            for (n, text) in texts.iter().enumerate() {
+                // Those met last come again and again.
+                for known in [false, n % 2 == 1] {
+                    let read = |bytes: &[u8], at: usize| {
+                        assert!(!known, "{text} is new in round {round}");
+                        let len = bytes[at..].iter().position(|byte| *byte == b'>').unwrap_or(0);
+                        Ok((at + len + 1, len))
+                    };
+                    let (whole, len) = met.take(bytes.as_bytes(), at, read).expect("read");
+                    assert_eq!((*whole, *len), (text.as_bytes(), text.len() - 1));
+                }
+                at += text.len();
+            }
+        }
+    }
 }

@@ -70,12 +70,13 @@ pub(crate) struct Minute(Option<([u8; 16], i64)>);
 /// The time at the beginning of `bytes`: `2025-09-16T00:42:59.910682Z`, with a space or `T`, a
 /// fraction after a dot or comma or none, a zone (`Z`, `+00:00`, ` +0000`, ` UTC`) or none, `/`
 /// between the parts of the date as Go and nginx write them.
+#[inline(never)]
 pub(crate) fn stamp(bytes: &[u8]) -> Option<Stamp> {
     stamp_near(bytes, &mut Minute::default())
 }
 
 /// The same, of which the last minute is remembered.
-#[inline]
+#[inline(always)]
 pub(crate) fn stamp_near(bytes: &[u8], near: &mut Minute) -> Option<Stamp> {
     let written = bytes.first_chunk()?;
     let begun = match near.0 {
