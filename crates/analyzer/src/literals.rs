@@ -18,17 +18,20 @@ const PLACES: usize = (size_of::<u64>() - size_of::<Four>()) / STEP + 1;
 /// Bits of the filter: 8 KiB, so that it stays in the processor's nearest cache.
 const BITS: u32 = 16;
 
+/// How many literals have fours, and how many bytes of each: all fours are told by 16 bits.
+const MOST: usize = 1 << 14;
+
 /// How many sets of literals are told apart before their fours are compared.
 const BUCKETS: usize = 1 << 10;
 
-/// Four bytes of a literal.
+/// Four bytes of a literal. Small, so that all of them stay in the nearest cache, too.
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
     four: Four,
     /// Which literal.
-    index: usize,
+    index: u16,
     /// How far from its beginning they stand.
-    from: usize,
+    from: u16,
 }
 
 /// A set of literals to search for.
@@ -41,26 +44,28 @@ pub(crate) struct Literals {
     fours: Vec<Candidate>,
     /// Where in `fours` those with such high bits begin, and one more for their end.
     begins: Vec<u16>,
-    /// Indices of the literals too short to have one for each remainder.
-    short: Vec<usize>,
+    /// Indices of the literals too short to have one for each remainder, and of those beyond [`MOST`].
+    slow: Vec<usize>,
 }
 
 impl Literals {
     pub(crate) fn new(all: Vec<String>) -> Self {
         let mut filter = Box::new([0; 1 << (BITS - 6)]);
         let mut fours = Vec::new();
-        let mut short = Vec::new();
+        let mut slow = Vec::new();
         let mut held = vec![0u32; 1 << BITS];
         for four in all.iter().flat_map(|literal| literal.as_bytes().windows(size_of::<Four>())) {
             held[hash(read(four))] += 1;
         }
         for (index, literal) in all.iter().enumerate() {
-            let windows = literal.as_bytes().windows(size_of::<Four>() + STEP - 1);
+            let known = &literal.as_bytes()[..literal.len().min(MOST)];
+            let windows = known.windows(size_of::<Four>() + STEP - 1);
             let shared = |six: &[u8]| -> u32 {
                 six.windows(size_of::<Four>()).map(|four| held[hash(read(four))]).sum()
             };
-            let Some((begin, six)) = windows.enumerate().min_by_key(|(_, six)| shared(six)) else {
-                short.push(index);
+            let best = windows.enumerate().min_by_key(|(_, six)| shared(six));
+            let Some((begin, six)) = best.filter(|_| index < MOST) else {
+                slow.push(index);
                 continue;
             };
             // From the last: where one place may be of two beginnings, the first comes first.
@@ -68,14 +73,14 @@ impl Literals {
                 let four = read(four);
                 let (word, bit) = place(four);
                 filter[word] |= bit;
-                fours.push(Candidate { four, index, from: begin + from });
+                fours.push(Candidate { four, index: index as u16, from: (begin + from) as u16 });
             }
         }
         // Stable: what stands beside each other stays in the order of its literals.
         fours.sort_by_key(|candidate| bucket(candidate.four));
         let begin = |high| fours.partition_point(|candidate| bucket(candidate.four) < high) as u16;
         let begins = (0..=BUCKETS).map(begin).collect();
-        Self { all, filter, fours, begins, short }
+        Self { all, filter, fours, begins, slow }
     }
 
     /// All of them, by index.
@@ -87,7 +92,7 @@ impl Literals {
     /// of its places; those of one literal in their order.
     pub(crate) fn find(&self, text: &str, found: &mut dyn FnMut(usize, usize)) {
         let text = text.as_bytes();
-        for index in &self.short {
+        for index in &self.slow {
             (0..text.len())
                 .filter(|at| self.stands(*index, text, *at))
                 .for_each(|at| found(*index, at));
@@ -118,10 +123,11 @@ impl Literals {
         let high = bucket(four);
         let (begin, end) = (usize::from(self.begins[high]), usize::from(self.begins[high + 1]));
         for candidate in self.fours[begin..end].iter().filter(|candidate| candidate.four == four) {
-            if let Some(begin) = at.checked_sub(candidate.from)
-                && self.stands(candidate.index, text, begin)
+            let index = usize::from(candidate.index);
+            if let Some(begin) = at.checked_sub(usize::from(candidate.from))
+                && self.stands(index, text, begin)
             {
-                found(candidate.index, begin);
+                found(index, begin);
             }
         }
     }

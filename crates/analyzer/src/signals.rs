@@ -214,9 +214,8 @@ impl Search {
 
     /// What `message`, the words of `entry`, states.
     pub fn look<'a>(&self, entry: &Entry<'_>, message: &'a str) -> Findings<'_, 'a> {
-        let mut findings = Findings { signals: Vec::new(), marks: Vec::new(), access: None };
         if message.is_empty() || entry.origin == Origin::TestResult {
-            return findings;
+            return Findings::default();
         }
         let mut seen: Vec<(usize, usize)> = Vec::new();
         let (mut access, mut traced, mut test_talk) = (false, false, false);
@@ -231,12 +230,17 @@ impl Search {
                 }
             }
         });
+        let asked = behind_method(message);
+        if seen.is_empty() && !access && !traced && asked.is_none() {
+            return Findings::default();
+        }
+        let mut findings = Findings::default();
         if access {
             findings.access = self.access_line(message);
         } else if traced {
             findings.access =
                 self.traced.get().captures(message).and_then(|groups| answer(&groups));
-        } else if let Some(asked) = behind_method(message) {
+        } else if let Some(asked) = asked {
             findings.access = match asked {
                 [b'1'..=b'5', ..] => {
                     self.printed.get().captures(message).and_then(|groups| answer(&groups))

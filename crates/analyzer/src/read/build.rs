@@ -13,7 +13,7 @@ use crate::entry::{
     ClockSource, Entry, FileId, Http, Labels, Location, LogName, Origin, PayloadKind, Severity,
 };
 use crate::template::template;
-use time::Minute;
+use time::{Minute, Stamp};
 
 /// What a file and the options say about every entry of it.
 #[derive(Clone, Copy, Debug)]
@@ -55,20 +55,29 @@ pub(crate) fn entry<'a, R>(
         .or_else(|| test_level(raw))
         .or_else(|| Severity::from_text(&message))
         .unwrap_or_default();
-    let field = time::stamp_near(raw.time, near).or_else(|| time::stamp(raw.json.time));
-    let clock =
-        if field.is_none() || raw.plain { ClockSource::Container } else { ClockSource::Google };
-    let stamp = field
-        .or_else(|| time::in_line(message.as_bytes()))
-        .or_else(|| time::in_access_line(message.as_bytes()));
+    let mut clock = if raw.plain { ClockSource::Container } else { ClockSource::Google };
+    // Taken apart at once: what is put together here and copied below is slow to be read.
+    let told =
+        |stamp: Stamp| (stamp.timestamp(ctx.assumed_offset_s), stamp.resolution_ms, !stamp.zoned);
+    let (time, resolution_ms, zone_assumed) = if let Some(stamp) = time::stamp_near(raw.time, near)
+    {
+        told(stamp)
+    } else if let Some(stamp) = time::stamp(raw.json.time) {
+        told(stamp)
+    } else {
+        clock = ClockSource::Container;
+        let message = message.as_bytes();
+        let stamp = time::in_line(message).or_else(|| time::in_access_line(message));
+        stamp.map_or((None, 1000, false), told)
+    };
     let log = match LogName::from_name(raw.log) {
         LogName::Other if raw.log.is_empty() => infer_log(&message, payload, audit.as_deref()),
         log => log,
     };
     let entry = Entry {
-        time: stamp.and_then(|stamp| stamp.timestamp(ctx.assumed_offset_s)),
+        time,
         clock,
-        resolution_ms: stamp.map_or(1000, |stamp| stamp.resolution_ms),
+        resolution_ms,
         severity,
         service: if raw.service.is_empty() { ctx.service } else { &raw.service },
         revision: &raw.revision,
@@ -88,7 +97,7 @@ pub(crate) fn entry<'a, R>(
         location: Location { file: ctx.file, offset: ctx.base + raw.at as u64 },
         provenance: Provenance::Quoted,
     };
-    give(&entry, Notes { zone_assumed: stamp.is_some_and(|stamp| !stamp.zoned) })
+    give(&entry, Notes { zone_assumed })
 }
 
 /// The words of a record, the form they were in, and the call it is about.
