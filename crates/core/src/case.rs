@@ -48,6 +48,8 @@ pub const WORK_FAILED: &str = "app.work-failed";
 const WORK_SHARE: u64 = 10;
 /// Requests and work that failed may be seconds apart from what explains them.
 const WORK_NEAR_S: i64 = 60;
+/// Shorter parts of a setting's name say little of what it is for.
+const NAME: usize = 5;
 /// A line that says so stands at most this much after the one it is about, in seconds.
 const BESIDE_S: i64 = 1;
 /// Below this share of failed answers a service works.
@@ -72,7 +74,7 @@ pub struct Hit<'e> {
     pub tolerated: bool,
 }
 
-impl Hit<'_> {
+impl<'e> Hit<'e> {
     /// Whether the application goes on without what failed here, and can.
     fn survived(&self) -> bool {
         self.tolerated && !self.fact.get("after_start").is_empty()
@@ -107,6 +109,21 @@ impl Hit<'_> {
     /// Whether it may be about something the service can do without.
     fn optional(&self) -> bool {
         self.fact.get("goes_on") == "service"
+    }
+
+    /// What it is about: its signal, and the host or the setting that it names.
+    fn about(&self) -> (&'e str, &'e str) {
+        let named = ["target", "host", "setting", "other"].map(|name| self.fact.get(name));
+        let named = named.into_iter().find(|name| !name.is_empty());
+        (self.signal, named.unwrap_or_else(|| named_in(self.fact.get("quote"))))
+    }
+
+    /// Whether a line that stands beside it and says that the application goes on may be about the same:
+    /// of a setting, which is complained of among others, only when it has a word of its name.
+    fn goes_on_by(&self, words: &str) -> bool {
+        let words = words.to_ascii_lowercase();
+        let mut parts = self.about().1.split('_').filter(|part| part.len() >= NAME);
+        self.optional() || parts.any(|part| words.contains(&part.to_ascii_lowercase()))
     }
 
     /// Whether it only says that something did not come about, in an application's words.
@@ -248,30 +265,27 @@ impl<'e> Case<'e> {
     }
 
     /// What an application says once to go on without, it goes on without: a line that says so, or
-    /// that stands beside one that does, clears its signal in the whole service. Only of signals
-    /// that say so of themselves: a module may be optional here and missing there.
+    /// that stands beside one that does, clears in the whole service what says the same of the same.
+    /// Only of signals that say so of themselves: a module may be optional here and missing there.
     fn tolerate(&mut self) {
-        let going_on: Vec<_> = self
-            .hits
-            .iter()
-            .filter(|hit| hit.fact.fact.as_str() == GOES_ON)
-            .map(|hit| (hit.observation.subject.instance.as_str(), hit.observation.moment.at))
-            .collect();
+        let going_on: Vec<&Hit<'_>> = self.of_kind(GOES_ON).collect();
         let beside = |hit: &Hit<'_>| {
-            let (instance, at) =
-                (hit.observation.subject.instance.as_str(), hit.observation.moment.at);
-            going_on.iter().any(|(other, said)| {
-                *other == instance && (0..=BESIDE_S).contains(&seconds(at, *said))
+            let Observation { subject, moment, .. } = hit.observation;
+            going_on.iter().any(|said| {
+                let since = seconds(moment.at, said.observation.moment.at);
+                said.observation.subject.instance == subject.instance
+                    && (0..=BESIDE_S).contains(&since)
+                    && hit.goes_on_by(said.fact.get("quote"))
             })
         };
-        let cleared: BTreeSet<&str> = self
+        let cleared: BTreeSet<(&str, &str)> = self
             .hits
             .iter()
-            .filter(|hit| hit.optional() && (hit.tolerated || beside(hit)))
-            .map(|hit| hit.signal)
+            .filter(|hit| !hit.fact.get("goes_on").is_empty() && (hit.tolerated || beside(hit)))
+            .map(Hit::about)
             .collect();
         for hit in &mut self.hits {
-            hit.tolerated |= cleared.contains(hit.signal);
+            hit.tolerated |= cleared.contains(&hit.about());
         }
     }
 
@@ -291,12 +305,16 @@ impl<'e> Case<'e> {
     }
 
     /// Requests that failed belong to the texts that are about as frequent: a few lines about what may
-    /// be optional, beside many about something else, only stood by. Nor do they belong to words that
+    /// be optional, beside many about something else, only stood by. So did those that were written
+    /// while users were served too, beside others that were not. Nor do failures belong to words that
     /// only say that something failed, where others say why.
     fn outweigh(&mut self) {
         let mut lines: BTreeMap<&str, BTreeMap<&str, u64>> = BTreeMap::new();
+        let claims = |hit: &Hit<'_>, effect: Effect| {
+            matches!(effect, Effect::Requests | Effect::Unknown) && hit.weight >= DECISIVE
+        };
         for (hit, effect) in self.hits.iter().zip(&self.effects) {
-            if *effect == Effect::Requests && hit.weight >= DECISIVE {
+            if claims(hit, *effect) {
                 let tally = self.tallies.iter().find(|tally| tally.signal == hit.signal);
                 let count = tally.map_or(0, |tally| tally.count);
                 lines.entry(hit.cause).or_default().insert(hit.signal, count);
@@ -308,18 +326,34 @@ impl<'e> Case<'e> {
             .filter(|(_, of)| lines.values().any(|other| most(of) * RIVAL < most(other)))
             .map(|(cause, _)| *cause)
             .collect();
-        let why = |hit: &Hit<'_>| hit.weight >= DECISIVE && !hit.says_that();
-        let told: BTreeSet<&str> = self
-            .hits
-            .iter()
-            .zip(&self.effects)
-            .filter(|(hit, effect)| **effect == Effect::Requests && why(hit))
-            .map(|(hit, _)| hit.cause)
+        let each = || self.hits.iter().zip(&self.effects);
+        let harmless: BTreeSet<_> = each()
+            .filter(|(hit, effect)| hit.optional() && **effect == Effect::None)
+            .map(|(hit, _)| hit.about())
             .collect();
-        for (hit, effect) in self.hits.iter().zip(&mut self.effects) {
-            let stood_by = hit.optional() && least.contains(hit.cause);
-            let told = hit.says_that() && told.iter().any(|cause| *cause != hit.cause);
-            if *effect == Effect::Requests && (stood_by || told) {
+        let failed = |hit: &Hit<'_>, effect: Effect| {
+            effect == Effect::Requests && hit.weight >= DECISIVE && !hit.says_that()
+        };
+        let told: BTreeSet<(&str, bool)> = each()
+            .filter(|(hit, effect)| failed(hit, **effect))
+            .map(|(hit, _)| (hit.cause, harmless.contains(&hit.about())))
+            .collect();
+        let mut stands = Vec::with_capacity(self.hits.len());
+        for (hit, effect) in each() {
+            let other = |(cause, harmless): &(&str, bool), always: bool| {
+                *cause != hit.cause && !(always && *harmless)
+            };
+            let rare = hit.optional() && least.contains(hit.cause);
+            let stood_by = harmless.contains(&hit.about()) && told.iter().any(|t| other(t, true));
+            let told = hit.says_that() && told.iter().any(|t| other(t, false));
+            stands.push(match effect {
+                Effect::Requests => !rare && !stood_by && !told,
+                Effect::Unknown => !rare,
+                _ => true,
+            });
+        }
+        for (effect, stands) in self.effects.iter_mut().zip(stands) {
+            if !stands {
                 *effect = Effect::None;
             }
         }
@@ -370,8 +404,11 @@ impl<'e> Case<'e> {
         }
         let mut failed = self.traffic.iter().filter(|(_, traffic)| self.answer_failed(traffic));
         let beside = |work: &Timestamp| seconds(*work, at).abs() <= WORK_NEAR_S;
+        // Answers without a time may be of any: an error then is theirs.
+        let error = !hit.harmless() && !hit.optional();
+        let near = |traffic: &Traffic| traffic.near(at) || (error && traffic.first.is_none());
         let requests =
-            failed.any(|(_, traffic)| traffic.near(at)) || self.work_failed.iter().any(beside);
+            failed.any(|(_, traffic)| near(traffic)) || self.work_failed.iter().any(beside);
         match () {
             // An application that goes on without something does not fail requests for it.
             () if hit.tolerated => Effect::None,
@@ -513,6 +550,22 @@ pub fn seen(
 /// The chance that at least one of independent pieces of evidence is right.
 fn any_of<'w>(weights: impl IntoIterator<Item = &'w f64>) -> f64 {
     1.0 - weights.into_iter().fold(1.0, |wrong, weight| wrong * (1.0 - weight))
+}
+
+/// The host that a line names as an address, or who asks a server for what, else the setting that it
+/// names in capitals.
+fn named_in(line: &str) -> &str {
+    const BEFORE: [&str; 6] = ["host='", "://", "ENOTFOUND ", "lookup ", "user \"", "database \""];
+    let host = BEFORE.iter().find_map(|before| {
+        let host = &line[line.find(before)? + before.len()..];
+        let end = |c: char| !c.is_ascii_alphanumeric() && !".-_".contains(c);
+        Some(&host[..host.find(end).unwrap_or(host.len())])
+    });
+    let capitals = |word: &&str| {
+        word.contains('_') && word.bytes().all(|b| matches!(b, b'A'..=b'Z' | b'0'..=b'9' | b'_'))
+    };
+    let word = |c: char| !c.is_ascii_alphanumeric() && c != '_';
+    host.or_else(|| line.split(word).find(capitals)).unwrap_or_default()
 }
 
 fn round(confidence: f64) -> f64 {

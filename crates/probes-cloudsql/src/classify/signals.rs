@@ -41,8 +41,14 @@ const fn pool(id: &'static str, any: &'static [&'static str], weight: f64) -> Lo
 }
 
 const fn refused(id: &'static str, any: &'static [&'static str], weight: f64) -> LogSignal {
-    LogSignal::new(id, REFUSED, any).speaks(CONFIGURATION, weight).from(Emitter::Any)
+    LogSignal::new(id, REFUSED, any)
+        .speaks(CONFIGURATION, weight)
+        .from(Emitter::Any)
+        .attributes(NAMED)
 }
+
+/// A line beside it that names the same may say that the application goes on without.
+const NAMED: &[(&str, &str)] = &[("goes_on", "setting")];
 
 /// It says why no session comes about; what others see of that explains nothing more.
 const WHY: &[(&str, &str)] = &[("says", "why")];
