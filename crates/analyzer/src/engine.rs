@@ -261,7 +261,7 @@ enum State {
 
 fn state(case: &Case<'_>) -> State {
     let mut failed = case.probe_doubted() || case.work_fails();
-    let mut down = case.probe_failed();
+    let mut down = case.probe_failed() || case.is_unready();
     let kinds = [
         RequestKind::Health,
         RequestKind::Websocket,
@@ -312,7 +312,7 @@ fn state(case: &Case<'_>) -> State {
     match () {
         () if down => State::Down,
         () if failed => State::Mixed,
-        () if case.serves() || case.probe_passed() => State::Up,
+        () if case.serves() || case.probe_passed() || case.goes_on() => State::Up,
         () => State::Untold,
     }
 }

@@ -43,6 +43,10 @@ const SUPPORTED: f64 = 0.6;
 pub const GOES_ON: &str = "app.goes-on";
 /// The kind of fact that work somebody asked for over a WebSocket failed: no answer's status says so.
 pub const WORK_FAILED: &str = "app.work-failed";
+/// The kind of fact that a worker did what a queue or a clock asked it for: nobody is answered.
+pub const WORK_DONE: &str = "app.work-done";
+/// The kind of fact that a server refused a client, and so is there for others.
+pub const REFUSES_CLIENT: &str = "app.refuses-client";
 /// Of so many WebSockets that were opened at least one is for each failed piece of work, where work that
 /// fails is no exception.
 const WORK_SHARE: u64 = 10;
@@ -302,6 +306,18 @@ impl<'e> Case<'e> {
     /// Whether work that was asked for over WebSockets fails, more than as an exception.
     pub fn work_fails(&self) -> bool {
         !self.work_failed.is_empty()
+    }
+
+    /// Whether it goes on with its work, or with whoever comes next, after all that speaks for a cause.
+    pub fn goes_on(&self) -> bool {
+        let last = |kind: &str| {
+            let tallies = self.tallies.iter().filter(|tally| tally.fact == kind);
+            tallies.filter_map(|tally| tally.last).max()
+        };
+        let hits = self.hits.iter().filter(|hit| hit.weight >= DECISIVE);
+        let said = hits.map(|hit| hit.observation.moment.at).max();
+        last(WORK_DONE).is_some_and(|done| said.is_none_or(|said| said < done))
+            || self.of_kind(REFUSES_CLIENT).next().is_some()
     }
 
     /// Requests that failed belong to the texts that are about as frequent: a few lines about what may

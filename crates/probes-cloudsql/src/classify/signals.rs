@@ -1,5 +1,6 @@
 //! The exact texts of PostgreSQL, its drivers, their pools, the Auth Proxy and Cloud Run.
 
+use shakedown_core::case::REFUSES_CLIENT;
 use shakedown_core::signal::{Emitter, LogSignal, SignalTable};
 
 /// A driver, the proxy or the platform says that no session came about.
@@ -173,6 +174,8 @@ const SIGNALS: &[LogSignal] = &[
     LogSignal::new("cloudsql.deadlock", TOO_SLOW, &["deadlock detected"]).speaks(SLOW, 0.5),
 
     // --- who asked, and for what -------------------------------------------------------------
+    // The server's own log: it is there, whoever it sends away.
+    LogSignal::new("cloudsql.sends-away", REFUSES_CLIENT, &["FATAL:  database \"", "FATAL:  role \"", "FATAL:  password authentication", "FATAL:  no pg_hba.conf"]).capture(r"^(?:\d{4}-\d\d-\d\d [\d:.]+ [A-Z]+ \[\d+\]:? (?:\[[\d-]+\] )?(?:\w+=\S* ?)*)?FATAL:  ").from(Emitter::Any).any_level(),
     refused("cloudsql.password", &["password authentication failed for user", "InvalidPasswordError", "SASL authentication failed", "SCRAM authentication failed", "no password supplied"], 0.9),
     refused("cloudsql.hba", &["no pg_hba.conf entry for"], 0.85),
     refused("cloudsql.no-database", &["InvalidCatalogNameError"], 0.85),

@@ -1,6 +1,6 @@
 //! The exact texts of interpreters, frameworks and the platform about a start-up or a crash.
 
-use shakedown_core::case::GOES_ON;
+use shakedown_core::case::{GOES_ON, WORK_DONE};
 use shakedown_core::signal::{Emitter, LogSignal, SignalTable};
 
 /// An interpreter names a programming error.
@@ -183,6 +183,9 @@ const SIGNALS: &[LogSignal] = &[
     dependency("smd.broker", &["kafka.errors.NoBrokersAvailable", "AMQPConnectionError", "elastic_transport.ConnectionError", "google.api_core.exceptions.ServiceUnavailable", "google.api_core.exceptions.GatewayTimeout", "status = StatusCode.UNAVAILABLE", "run out of available brokers", "Broker may not be available", "Broker transport failure", "ll broker connections are down", "KafkaJSConnectionError", "KafkaJSNumberOfRetriesExceeded", "KafkaConnectionError", "KafkaTimeoutError", "nats: no servers available", "NoServersError", "MongoServerSelectionError", "MongooseServerSelectionError", "MongoNetworkError", "server selection error: ", "NoLivingConnectionsError", "no Elasticsearch node available", "kombu.exceptions.OperationalError", "pymongo.errors.ServerSelectionTimeoutError", "qdrant_client.http.exceptions.ResponseHandlingException", "WeaviateConnectionError", "clickhouse_connect.driver.exceptions"], 0.75),
     // Go's own words, of what is neither the database nor who collects traces.
     dependency("smd.go-dial", &["i/o timeout", "connect: connection refused", "connect: connection timed out", "connect: no route to host", "connect: network is unreachable"], 0.7).capture(r"dial tcp (?P<target>\S+:(?P<port>\d+)): ").unless(&[":5432: ", ":3307: ", ":4317: ", ":4318: ", "127.0.0.1:", "[::1]:", "localhost:"]),
+    // nginx before whoever does not answer it.
+    dependency("smd.nginx-upstream", &["while reading response header from upstream", "while reading upstream", "while connecting to upstream", "while SSL handshaking to upstream"], 0.75).capture(r#"upstream: "(?:\w+://)?(?P<target>[^/"\s]+)"#),
+    setting("smd.nginx-host", &["host not found in upstream \""], 0.8),
     dependency("smd.upstream", &["upstream connect error or disconnect/reset before headers", "openai.APIConnectionError", "openai.APITimeoutError", "anthropic.APITimeoutError", "anthropic.APIConnectionError"], 0.65),
     // --- memory ----------------------------------------------------------------------------------
     LogSignal::new("smd.memory-limit", MEMORY, &["Memory limit of "]).with(&[" exceeded with "]).capture(r"Memory limit of (?P<limit>[\d.]+ ?\w+) exceeded with (?P<used>[\d.]+ ?\w+) used").speaks("out_of_memory", 0.9).from(Emitter::Platform).any_level().attributes(&[("effect", "self")]),
@@ -190,6 +193,8 @@ const SIGNALS: &[LogSignal] = &[
     LogSignal::new("smd.signal-9", MEMORY, &["Container terminated on signal 9"]).speaks("out_of_memory", 0.5).from(Emitter::Platform).any_level().attributes(&[("effect", "self")]),
     LogSignal::new("smd.allocation", MEMORY, &["JavaScript heap out of memory", "java.lang.OutOfMemoryError", "MemoryError", "std::bad_alloc", "Out of memory: Killed process"]).speaks("out_of_memory", 0.8).from(Emitter::Any).any_level().attributes(&[("effect", "self")]),
     LogSignal::new("smd.goes-on", GOES_ON, &["raceful degradation", "racefully degrad", "ontinuing without", "ontinuing anyway", "but not required", "is optional", "(optional", "non-critical", "using in-memory", "falling back to", "Using MOCK client", "skipped in staging", "optional service"]).any_level(),
+    // Workers that are asked by a queue or a clock answer nobody: Celery, APScheduler.
+    LogSignal::new("smd.task-done", WORK_DONE, &["] succeeded in ", "\" executed successfully"]).capture(r#"\bTask \S+\[\S+\] succeeded in |\bJob "[^"]+" executed successfully"#).any_level(),
     LogSignal::new("smd.database-phase-words", PHASE_WORDS, &["Database initialization timeout after", "database initialization timed out after"]).any_level(),
     LogSignal::new("smd.worker-timeout", WORKER_TIMEOUT, &["WORKER TIMEOUT (pid:"]).any_level(),
     LogSignal::new("smd.liveness", WORKER_TIMEOUT, &["LIVENESS HTTP probe failed", "LIVENESS TCP probe failed", "LIVENESS GRPC probe failed"]).from(Emitter::Platform).any_level(),
