@@ -24,7 +24,8 @@ use refusals::Sockets;
 pub use argument::Argument;
 pub use probed::PROBE_FINDING;
 pub use refusals::{
-    ANONYMOUS, CHECKER_SILENT, SOCKET_BROKEN, SOCKET_CLOSED, TOKEN_REFUSED, TOKEN_UNFIT,
+    ANONYMOUS, CHECKER_SILENT, GUEST, SOCKET_BROKEN, SOCKET_CLOSED, TOKEN_ACCEPTED, TOKEN_REFUSED,
+    TOKEN_UNFIT,
 };
 
 /// How long before the first sign of a failure its reason may have been written, in seconds.
