@@ -323,7 +323,7 @@ impl<'e> Case<'e> {
 
     /// Requests that failed belong to the texts that are about as frequent: a few lines about what may
     /// be optional, beside many about something else, only stood by. So did those that were written
-    /// while users were served too, beside others that were not. Nor do failures belong to words that
+    /// while nothing failed too, beside others that were not. Nor do failures belong to words that
     /// only say that something failed, where others say why.
     fn outweigh(&mut self) {
         let mut lines: BTreeMap<&str, BTreeMap<&str, u64>> = BTreeMap::new();
@@ -344,31 +344,41 @@ impl<'e> Case<'e> {
             .map(|(cause, _)| *cause)
             .collect();
         let each = || self.hits.iter().zip(&self.effects);
+        let alone = |hit: &Hit<'_>| {
+            let mut failed = self.traffic.iter().filter(|(_, traffic)| self.answer_failed(traffic));
+            let at = hit.observation.moment.at;
+            let work = |work: &Timestamp| seconds(*work, at).abs() <= WORK_NEAR_S;
+            !failed.any(|(_, traffic)| traffic.beside(at)) && !self.work_failed.iter().any(work)
+        };
         let harmless: BTreeSet<_> = each()
-            .filter(|(hit, effect)| hit.optional() && **effect == Effect::None)
+            .filter(|(hit, effect)| match effect {
+                Effect::None => hit.optional(),
+                Effect::Requests => hit.optional() && alone(hit),
+                _ => false,
+            })
             .map(|(hit, _)| hit.about())
             .collect();
-        let failed = |hit: &Hit<'_>, effect: Effect| {
-            effect == Effect::Requests && hit.weight >= DECISIVE && !hit.says_that()
+        let why = |hit: &Hit<'_>| hit.weight >= DECISIVE && !hit.says_that();
+        let causes = |wanted: &dyn Fn(&Hit<'_>, Effect) -> bool| -> BTreeSet<&str> {
+            let hits = each().filter(|(hit, effect)| why(hit) && wanted(hit, **effect));
+            hits.map(|(hit, _)| hit.cause).collect()
         };
-        let told: BTreeSet<(&str, bool)> = each()
-            .filter(|(hit, effect)| failed(hit, **effect))
-            .map(|(hit, _)| (hit.cause, harmless.contains(&hit.about())))
-            .collect();
-        let mut stands = Vec::with_capacity(self.hits.len());
-        for (hit, effect) in each() {
-            let other = |(cause, harmless): &(&str, bool), always: bool| {
-                *cause != hit.cause && !(always && *harmless)
-            };
+        let told = causes(&|_, effect| effect == Effect::Requests);
+        let harms = causes(&|hit, effect| {
+            let fails = matches!(effect, Effect::Requests | Effect::Itself | Effect::Death(_));
+            fails && !harmless.contains(&hit.about())
+        });
+        let stands = each().map(|(hit, effect)| {
+            let other = |causes: &BTreeSet<&str>| causes.iter().any(|cause| *cause != hit.cause);
             let rare = hit.optional() && least.contains(hit.cause);
-            let stood_by = harmless.contains(&hit.about()) && told.iter().any(|t| other(t, true));
-            let told = hit.says_that() && told.iter().any(|t| other(t, false));
-            stands.push(match effect {
-                Effect::Requests => !rare && !stood_by && !told,
+            let stood_by = harmless.contains(&hit.about()) && other(&harms);
+            match effect {
+                Effect::Requests => !rare && !stood_by && !(hit.says_that() && other(&told)),
                 Effect::Unknown => !rare,
                 _ => true,
-            });
-        }
+            }
+        });
+        let stands: Vec<bool> = stands.collect();
         for (effect, stands) in self.effects.iter_mut().zip(stands) {
             if !stands {
                 *effect = Effect::None;

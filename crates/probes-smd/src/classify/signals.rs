@@ -184,7 +184,7 @@ const SIGNALS: &[LogSignal] = &[
     // Go's own words, of what is neither the database nor who collects traces.
     dependency("smd.go-dial", &["i/o timeout", "connect: connection refused", "connect: connection timed out", "connect: no route to host", "connect: network is unreachable"], 0.7).capture(r"dial tcp (?P<target>\S+:(?P<port>\d+)): ").unless(&[":5432: ", ":3307: ", ":4317: ", ":4318: ", "127.0.0.1:", "[::1]:", "localhost:"]),
     // nginx before whoever does not answer it.
-    dependency("smd.nginx-upstream", &["while reading response header from upstream", "while reading upstream", "while connecting to upstream", "while SSL handshaking to upstream"], 0.75).capture(r#"upstream: "(?:\w+://)?(?P<target>[^/"\s]+)"#),
+    dependency("smd.nginx-upstream", &["while reading response header from upstream", "while reading upstream", "while connecting to upstream", "while SSL handshaking to upstream"], 0.75).capture(r#"upstream: "(?:\w+://)?(?P<target>[^/"\s]+)"#).attributes(BELOW_ERROR),
     setting("smd.nginx-host", &["host not found in upstream \""], 0.8),
     dependency("smd.upstream", &["upstream connect error or disconnect/reset before headers", "openai.APIConnectionError", "openai.APITimeoutError", "anthropic.APITimeoutError", "anthropic.APIConnectionError"], 0.65),
     // --- memory ----------------------------------------------------------------------------------
