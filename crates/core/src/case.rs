@@ -55,8 +55,10 @@ const WORK_SHARE: u64 = 10;
 const WORK_NEAR_S: i64 = 60;
 /// Shorter parts of a setting's name say little of what it is for.
 const NAME: usize = 5;
-/// A line that says so stands at most this much after the one it is about, in seconds.
-const BESIDE_S: i64 = 1;
+/// A line that says so stands at most this much after the one it is about, in milliseconds.
+const BESIDE_MS: i64 = 2000;
+/// Lines about one thing follow each other so soon, in milliseconds.
+const NEXT_MS: i64 = 20;
 /// Below this share of failed answers a service works.
 const FEW: f64 = 0.01;
 /// No log proves more than this.
@@ -269,29 +271,54 @@ impl<'e> Case<'e> {
         self.owners = (0..self.attempts.len()).map(|attempt| self.owner_of(attempt)).collect();
     }
 
-    /// What an application says once to go on without, it goes on without: a line that says so, or
-    /// that stands beside one that does, clears in the whole service what says the same of the same.
-    /// Only of signals that say so of themselves: a module may be optional here and missing there.
+    /// What an application says at first to go on without, or mostly, it goes on without: a line that
+    /// says so, or that stands beside one that does, clears in the whole service what says the same of
+    /// the same. Only of signals that say so of themselves: a module may be optional here and missing
+    /// there.
     fn tolerate(&mut self) {
-        let going_on: Vec<&Hit<'_>> = self.of_kind(GOES_ON).collect();
-        let beside = |hit: &Hit<'_>| {
-            let Observation { subject, moment, .. } = hit.observation;
-            going_on.iter().any(|said| {
-                let since = seconds(moment.at, said.observation.moment.at);
-                said.observation.subject.instance == subject.instance
-                    && (0..=BESIDE_S).contains(&since)
-                    && hit.goes_on_by(said.fact.get("quote"))
-            })
-        };
-        let cleared: BTreeSet<(&str, &str)> = self
-            .hits
-            .iter()
-            .filter(|hit| !hit.fact.get("goes_on").is_empty() && (hit.tolerated || beside(hit)))
-            .map(Hit::about)
-            .collect();
-        for hit in &mut self.hits {
-            hit.tolerated |= cleared.contains(&hit.about());
+        let beside = self.beside_going_on();
+        let mut told: BTreeMap<(&str, &str), Vec<bool>> = BTreeMap::new();
+        for (index, hit) in self.hits.iter().enumerate() {
+            if !hit.fact.get("goes_on").is_empty() {
+                let goes_on = hit.tolerated || beside.contains(&index);
+                told.entry(hit.about()).or_default().push(goes_on);
+            }
         }
+        told.retain(|_, told| {
+            let yes = told.iter().filter(|goes_on| **goes_on).count();
+            told[0] || 2 * yes > told.len()
+        });
+        for hit in &mut self.hits {
+            hit.tolerated |= told.contains_key(&hit.about());
+        }
+    }
+
+    /// The hits beside which a line says that the application goes on: those that stand nearest before
+    /// it, within a second or two; loggers may exchange two lines of one moment.
+    fn beside_going_on(&self) -> BTreeSet<usize> {
+        let ms = |hit: &Hit<'_>| hit.observation.moment.at.as_millisecond();
+        let mut beside = BTreeSet::new();
+        for said in self.of_kind(GOES_ON) {
+            let words = said.fact.get("quote");
+            let instance = said.observation.subject.instance.as_str();
+            let apart = |hit: &Hit<'e>| {
+                let places = hit.place().zip(said.place());
+                let since = (ms(said) - ms(hit)) / NEXT_MS;
+                let near = (0..=BESIDE_MS / NEXT_MS).contains(&since);
+                near.then(|| places.map_or(since.unsigned_abs(), |(a, b)| a.abs_diff(b)))
+            };
+            let hits = self.hits.iter().enumerate().filter_map(|(index, hit)| {
+                let same = hit.observation.subject.instance == instance;
+                let goes_on = same && !hit.fact.get("goes_on").is_empty();
+                let apart = if goes_on { apart(hit) } else { None };
+                apart.filter(|_| hit.goes_on_by(words)).map(|apart| (index, apart))
+            });
+            let hits: Vec<(usize, u64)> = hits.collect();
+            let nearest = hits.iter().map(|(_, apart)| *apart).min().unwrap_or(0);
+            let near = hits.into_iter().filter(|(_, apart)| *apart <= nearest + 1);
+            beside.extend(near.map(|(index, _)| index));
+        }
+        beside
     }
 
     /// When work failed, where that is more than an exception: no status says it of what is asked for
@@ -315,7 +342,8 @@ impl<'e> Case<'e> {
             let tallies = self.tallies.iter().filter(|tally| tally.fact == kind);
             tallies.filter_map(|tally| tally.last).max()
         };
-        let hits = self.hits.iter().filter(|hit| hit.weight >= DECISIVE);
+        let speaks = |hit: &&Hit<'_>| hit.weight >= DECISIVE && !hit.tolerated;
+        let hits = self.hits.iter().filter(speaks);
         let said = hits.map(|hit| hit.observation.moment.at).max();
         last(WORK_DONE).is_some_and(|done| said.is_none_or(|said| said < done))
             || self.of_kind(REFUSES_CLIENT).next().is_some()
