@@ -401,7 +401,7 @@ impl<'e> Case<'e> {
             let rare = hit.optional() && least.contains(hit.cause);
             let stood_by = harmless.contains(&hit.about()) && other(&harms);
             match effect {
-                Effect::Requests => !rare && !stood_by && !(hit.says_that() && other(&told)),
+                Effect::Requests => !(rare || stood_by || (hit.says_that() && other(&told))),
                 Effect::Unknown => !rare,
                 _ => true,
             }
