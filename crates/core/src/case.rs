@@ -10,6 +10,7 @@ mod ended;
 mod probed;
 mod recovered;
 mod refusals;
+mod without;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -53,12 +54,6 @@ pub const REFUSES_CLIENT: &str = "app.refuses-client";
 const WORK_SHARE: u64 = 10;
 /// Requests and work that failed may be seconds apart from what explains them.
 const WORK_NEAR_S: i64 = 60;
-/// Shorter parts of a setting's name say little of what it is for.
-const NAME: usize = 5;
-/// A line that says so stands at most this much after the one it is about, in milliseconds.
-const BESIDE_MS: i64 = 2000;
-/// Lines about one thing follow each other so soon, in milliseconds.
-const NEXT_MS: i64 = 20;
 /// Below this share of failed answers a service works.
 const FEW: f64 = 0.01;
 /// No log proves more than this.
@@ -116,21 +111,6 @@ impl<'e> Hit<'e> {
     /// Whether it may be about something the service can do without.
     fn optional(&self) -> bool {
         self.fact.get("goes_on") == "service"
-    }
-
-    /// What it is about: its signal, and the host or the setting that it names.
-    fn about(&self) -> (&'e str, &'e str) {
-        let named = ["target", "host", "setting", "other"].map(|name| self.fact.get(name));
-        let named = named.into_iter().find(|name| !name.is_empty());
-        (self.signal, named.unwrap_or_else(|| named_in(self.fact.get("quote"))))
-    }
-
-    /// Whether a line that stands beside it and says that the application goes on may be about the same:
-    /// of a setting, which is complained of among others, only when it has a word of its name.
-    fn goes_on_by(&self, words: &str) -> bool {
-        let words = words.to_ascii_lowercase();
-        let mut parts = self.about().1.split('_').filter(|part| part.len() >= NAME);
-        self.optional() || parts.any(|part| words.contains(&part.to_ascii_lowercase()))
     }
 
     /// Whether it only says that something did not come about, in an application's words.
@@ -269,56 +249,6 @@ impl<'e> Case<'e> {
         self.effects = self.hits.iter().map(|hit| self.effect_of(hit)).collect();
         self.outweigh();
         self.owners = (0..self.attempts.len()).map(|attempt| self.owner_of(attempt)).collect();
-    }
-
-    /// What an application says at first to go on without, or mostly, it goes on without: a line that
-    /// says so, or that stands beside one that does, clears in the whole service what says the same of
-    /// the same. Only of signals that say so of themselves: a module may be optional here and missing
-    /// there.
-    fn tolerate(&mut self) {
-        let beside = self.beside_going_on();
-        let mut told: BTreeMap<(&str, &str), Vec<bool>> = BTreeMap::new();
-        for (index, hit) in self.hits.iter().enumerate() {
-            if !hit.fact.get("goes_on").is_empty() {
-                let goes_on = hit.tolerated || beside.contains(&index);
-                told.entry(hit.about()).or_default().push(goes_on);
-            }
-        }
-        told.retain(|_, told| {
-            let yes = told.iter().filter(|goes_on| **goes_on).count();
-            told[0] || 2 * yes > told.len()
-        });
-        for hit in &mut self.hits {
-            hit.tolerated |= told.contains_key(&hit.about());
-        }
-    }
-
-    /// The hits beside which a line says that the application goes on: those that stand nearest before
-    /// it, within a second or two; loggers may exchange two lines of one moment.
-    fn beside_going_on(&self) -> BTreeSet<usize> {
-        let ms = |hit: &Hit<'_>| hit.observation.moment.at.as_millisecond();
-        let mut beside = BTreeSet::new();
-        for said in self.of_kind(GOES_ON) {
-            let words = said.fact.get("quote");
-            let instance = said.observation.subject.instance.as_str();
-            let apart = |hit: &Hit<'e>| {
-                let places = hit.place().zip(said.place());
-                let since = (ms(said) - ms(hit)) / NEXT_MS;
-                let near = (0..=BESIDE_MS / NEXT_MS).contains(&since);
-                near.then(|| places.map_or(since.unsigned_abs(), |(a, b)| a.abs_diff(b)))
-            };
-            let hits = self.hits.iter().enumerate().filter_map(|(index, hit)| {
-                let same = hit.observation.subject.instance == instance;
-                let goes_on = same && !hit.fact.get("goes_on").is_empty();
-                let apart = if goes_on { apart(hit) } else { None };
-                apart.filter(|_| hit.goes_on_by(words)).map(|apart| (index, apart))
-            });
-            let hits: Vec<(usize, u64)> = hits.collect();
-            let nearest = hits.iter().map(|(_, apart)| *apart).min().unwrap_or(0);
-            let near = hits.into_iter().filter(|(_, apart)| *apart <= nearest + 1);
-            beside.extend(near.map(|(index, _)| index));
-        }
-        beside
     }
 
     /// When work failed, where that is more than an exception: no status says it of what is asked for
@@ -605,22 +535,6 @@ pub fn seen(
 /// The chance that at least one of independent pieces of evidence is right.
 fn any_of<'w>(weights: impl IntoIterator<Item = &'w f64>) -> f64 {
     1.0 - weights.into_iter().fold(1.0, |wrong, weight| wrong * (1.0 - weight))
-}
-
-/// The host that a line names as an address, or who asks a server for what, else the setting that it
-/// names in capitals.
-fn named_in(line: &str) -> &str {
-    const BEFORE: [&str; 6] = ["host='", "://", "ENOTFOUND ", "lookup ", "user \"", "database \""];
-    let host = BEFORE.iter().find_map(|before| {
-        let host = &line[line.find(before)? + before.len()..];
-        let end = |c: char| !c.is_ascii_alphanumeric() && !".-_".contains(c);
-        Some(&host[..host.find(end).unwrap_or(host.len())])
-    });
-    let capitals = |word: &&str| {
-        word.contains('_') && word.bytes().all(|b| matches!(b, b'A'..=b'Z' | b'0'..=b'9' | b'_'))
-    };
-    let word = |c: char| !c.is_ascii_alphanumeric() && c != '_';
-    host.or_else(|| line.split(word).find(capitals)).unwrap_or_default()
 }
 
 fn round(confidence: f64) -> f64 {
