@@ -46,8 +46,13 @@ impl<'e> Case<'e> {
             let yes = told.iter().filter(|goes_on| **goes_on).count();
             told[0] || 2 * yes > told.len()
         });
-        for hit in &mut self.hits {
-            hit.tolerated |= told.contains_key(&hit.about());
+        // Whoever dies for a setting may have gone on without it a moment before.
+        let died: BTreeSet<&str> =
+            self.failures().map(|(_, line, _)| line.subject.instance.as_str()).collect();
+        for (index, hit) in self.hits.iter_mut().enumerate() {
+            let lives = !died.contains(hit.observation.subject.instance.as_str());
+            let spreads = hit.optional() || lives || beside.contains(&index);
+            hit.tolerated |= spreads && told.contains_key(&hit.about());
         }
     }
 
