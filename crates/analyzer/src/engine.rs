@@ -26,6 +26,8 @@ const MOST_LINES: usize = 8;
 const MOST_STARTUPS: usize = 200;
 /// Another root stands beside the first from this confidence on.
 const BESIDE: f64 = 0.4;
+/// An undetermined root is never surer than this.
+const HIDDEN: f64 = 0.55;
 /// An undetermined root is told from this confidence on.
 const WORTH: f64 = 0.3;
 /// Fewer errors that nothing explains are in every log.
@@ -146,17 +148,36 @@ fn roots(claims: &[&Claim]) -> Vec<Root> {
     }
     let mut roots: Vec<Root> =
         by_cause.into_iter().map(|(cause, claims)| root(cause, claims)).collect();
-    let rank = |root: &Root| (root.status == ClaimStatus::Supported, root.confidence);
+    hide(&mut roots, claims);
+    let rank = |root: &Root| (is_supported(root), root.confidence);
     roots.sort_by(|a, b| {
         let ((a_supported, a_confidence), (b_supported, b_confidence)) = (rank(a), rank(b));
         let confidence = b_confidence.total_cmp(&a_confidence);
         b_supported.cmp(&a_supported).then(confidence).then_with(|| a.cause.cmp(&b.cause))
     });
-    let supported = roots.first().is_some_and(|root| root.status == ClaimStatus::Supported);
-    if supported {
-        roots.retain(|root| root.status == ClaimStatus::Supported || root.confidence >= BESIDE);
+    if roots.first().is_some_and(is_supported) {
+        roots.retain(|root| is_supported(root) || root.confidence >= BESIDE);
     }
     roots
+}
+
+/// What another root hides is not known, whatever speaks for it.
+fn hide(roots: &mut [Root], claims: &[&Claim]) {
+    let hidden = |root: &Root| {
+        let same = |claim: &&&Claim| name(claim) == root.cause;
+        claims.iter().filter(same).any(|claim| claim.status == ClaimStatus::Masked)
+    };
+    let (behind, before): (Vec<&mut Root>, Vec<_>) = roots.iter_mut().partition(|r| hidden(r));
+    if before.iter().any(|root| is_supported(root)) {
+        for root in behind {
+            root.status = ClaimStatus::Undetermined;
+            root.confidence = root.confidence.min(HIDDEN);
+        }
+    }
+}
+
+fn is_supported(root: &Root) -> bool {
+    root.status == ClaimStatus::Supported
 }
 
 fn root(cause: String, mut claims: Vec<&Claim>) -> Root {
@@ -261,7 +282,7 @@ enum State {
 
 fn state(case: &Case<'_>) -> State {
     let mut failed = case.probe_doubted() || case.work_fails();
-    let mut down = case.probe_failed();
+    let mut down = case.probe_failed() || case.is_unready();
     let kinds = [
         RequestKind::Health,
         RequestKind::Websocket,
@@ -312,7 +333,7 @@ fn state(case: &Case<'_>) -> State {
     match () {
         () if down => State::Down,
         () if failed => State::Mixed,
-        () if case.serves() || case.probe_passed() => State::Up,
+        () if case.serves() || case.probe_passed() || case.goes_on() => State::Up,
         () => State::Untold,
     }
 }

@@ -40,7 +40,7 @@ const TRACEBACK: &str = "Traceback (most recent call last)";
 const HEAD_OF_FRAMES: &str = "Traceback (most recent call last):";
 
 /// What requests begin with.
-const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+pub(crate) const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
 /// What the servers of Rust write of a request.
 const TRACED: &str = "tower_http::trace::on_";
@@ -92,6 +92,8 @@ pub struct Search {
     /// A request as a server's logger writes it, `GET /PATH 200 12 ms`, or a summary's row, with the
     /// whole address.
     logged: LazyRegex,
+    /// A summary's row that is sorted by its status: `200 GET https://HOST/PATH`.
+    sorted: LazyRegex,
     /// A request as `tower_http` traces it, in the span it opened for it.
     traced: LazyRegex,
 }
@@ -184,11 +186,15 @@ impl Search {
         )
         .expect("a constant pattern");
         let printed = LazyRegex::new(
-            r"^(?:[\d:.TZ +-]+ )?(?P<method>[A-Z]{3,7}) (?P<status>[1-5][0-9]{2}) https?://[^\s/]+(?P<path>/?[^\s?]*)\S*\s*$",
+            r"^(?:[\d:.TZ +-]+ )?(?P<method>[A-Z]{3,7}) (?P<status>[1-5][0-9]{2}) (?:[0-9.]+m?s )?https?://[^\s/]+(?P<path>/?[^\s?]*)\S*\s*$",
         )
         .expect("a constant pattern");
         let logged = LazyRegex::new(
-            r"^(?:[\d:.TZ +-]+ )?(?:--> )?(?P<method>[A-Z]{3,7}) (?:(?P<path>/[^\s?]*)\S*|(?P<host>https?://[^\s/]+)(?P<below>/?[^\s?]*)\S*) (?:-> ?|- |status[=: ]+)?(?P<status>[1-5][0-9]{2})(?: (?:- |[0-9]).*)?\s*$",
+            r"^ ?(?:[\d:.TZ +-]+ )?(?:--> )?(?P<method>[A-Z]{3,7}) (?:(?P<path>/[^\s?]*)\S*|(?P<host>https?://[^\s/]+)(?P<below>/?[^\s?]*)\S*) (?:-> ?|- |status[=: ]+)?(?P<status>[1-5][0-9]{2})(?: (?:- |in |[0-9]).*)?\s*$",
+        )
+        .expect("a constant pattern");
+        let sorted = LazyRegex::new(
+            r"^(?P<status>[1-5][0-9]{2}) (?P<method>[A-Z]{3,7}) (?:(?P<path>/[^\s?]*)\S*|(?P<host>https?://[^\s/]+)(?P<below>/?[^\s?]*)\S*)\s*$",
         )
         .expect("a constant pattern");
         let traced = LazyRegex::new(
@@ -203,6 +209,7 @@ impl Search {
             access,
             printed,
             logged,
+            sorted,
             traced,
         })
     }
@@ -342,10 +349,15 @@ impl Search {
         answer(&groups)
     }
 
-    /// A request by its method, address and status alone. With a whole address it may be what the
+    /// A request by its method, address and status alone, in whatever order. With a whole address it may be what the
     /// application asked of another, where the line is the application's own.
     fn logged_line<'a>(&self, entry: &Entry<'_>, message: &'a str) -> Option<AccessLine<'a>> {
-        let groups = self.logged.get().captures(message)?;
+        let sorted = matches!(
+            message.as_bytes(),
+            [b'1'..=b'5', b'0'..=b'9', b'0'..=b'9', b' ', b'A'..=b'Z', ..]
+        );
+        let pattern = if sorted { &self.sorted } else { &self.logged };
+        let groups = pattern.get().captures(message)?;
         let own = matches!(entry.log, LogName::Stdout | LogName::Stderr);
         if own && groups.name("host").is_some() { None } else { answer(&groups) }
     }

@@ -126,6 +126,9 @@ pub enum RequestKind {
     Other,
 }
 
+/// Whoever fails a request answers it so soon after it wrote why, in seconds.
+const AT_ONCE_S: i64 = 5;
+
 /// The answers of a service to one kind of request with one status.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Traffic {
@@ -167,13 +170,24 @@ impl Traffic {
     /// between the first and the last.
     pub fn near(&self, at: Timestamp) -> bool {
         let minute = at.as_second().div_euclid(60);
+        self.between(minute - 1, minute + 1)
+    }
+
+    /// Whether one of them was asked for, and answered, just when a line was written at `at`: it came
+    /// within the minute before, or was answered at once.
+    pub fn beside(&self, at: Timestamp) -> bool {
+        let minute = |second: i64| second.div_euclid(60);
+        self.between(minute(at.as_second()) - 1, minute(at.as_second() + AT_ONCE_S))
+    }
+
+    fn between(&self, from: i64, to: i64) -> bool {
         let reach = |end: Option<Timestamp>| end.map(|end| end.as_second().div_euclid(60));
         if self.minutes.is_empty() {
-            return reach(self.first).is_some_and(|first| first - 1 <= minute)
-                && reach(self.last).is_some_and(|last| minute <= last + 1);
+            return reach(self.first).is_some_and(|first| first <= to)
+                && reach(self.last).is_some_and(|last| from <= last);
         }
-        let next = self.minutes.partition_point(|held| *held < minute - 1);
-        self.minutes.get(next).is_some_and(|held| *held <= minute + 1)
+        let next = self.minutes.partition_point(|held| *held < from);
+        self.minutes.get(next).is_some_and(|held| *held <= to)
     }
 
     /// Whether the service failed: 5xx, or the platform had no instance to ask.

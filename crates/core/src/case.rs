@@ -10,6 +10,7 @@ mod ended;
 mod probed;
 mod recovered;
 mod refusals;
+mod without;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,7 +25,8 @@ use refusals::Sockets;
 pub use argument::Argument;
 pub use probed::PROBE_FINDING;
 pub use refusals::{
-    ANONYMOUS, CHECKER_SILENT, SOCKET_BROKEN, SOCKET_CLOSED, TOKEN_REFUSED, TOKEN_UNFIT,
+    ANONYMOUS, CHECKER_SILENT, GUEST, SOCKET_BROKEN, SOCKET_CLOSED, TOKEN_ACCEPTED, TOKEN_REFUSED,
+    TOKEN_UNFIT,
 };
 
 /// How long before the first sign of a failure its reason may have been written, in seconds.
@@ -43,13 +45,15 @@ const SUPPORTED: f64 = 0.6;
 pub const GOES_ON: &str = "app.goes-on";
 /// The kind of fact that work somebody asked for over a WebSocket failed: no answer's status says so.
 pub const WORK_FAILED: &str = "app.work-failed";
+/// The kind of fact that a worker did what a queue or a clock asked it for: nobody is answered.
+pub const WORK_DONE: &str = "app.work-done";
+/// The kind of fact that a server refused a client, and so is there for others.
+pub const REFUSES_CLIENT: &str = "app.refuses-client";
 /// Of so many WebSockets that were opened at least one is for each failed piece of work, where work that
 /// fails is no exception.
 const WORK_SHARE: u64 = 10;
 /// Requests and work that failed may be seconds apart from what explains them.
 const WORK_NEAR_S: i64 = 60;
-/// A line that says so stands at most this much after the one it is about, in seconds.
-const BESIDE_S: i64 = 1;
 /// Below this share of failed answers a service works.
 const FEW: f64 = 0.01;
 /// No log proves more than this.
@@ -72,7 +76,7 @@ pub struct Hit<'e> {
     pub tolerated: bool,
 }
 
-impl Hit<'_> {
+impl<'e> Hit<'e> {
     /// Whether the application goes on without what failed here, and can.
     fn survived(&self) -> bool {
         self.tolerated && !self.fact.get("after_start").is_empty()
@@ -247,34 +251,6 @@ impl<'e> Case<'e> {
         self.owners = (0..self.attempts.len()).map(|attempt| self.owner_of(attempt)).collect();
     }
 
-    /// What an application says once to go on without, it goes on without: a line that says so, or
-    /// that stands beside one that does, clears its signal in the whole service. Only of signals
-    /// that say so of themselves: a module may be optional here and missing there.
-    fn tolerate(&mut self) {
-        let going_on: Vec<_> = self
-            .hits
-            .iter()
-            .filter(|hit| hit.fact.fact.as_str() == GOES_ON)
-            .map(|hit| (hit.observation.subject.instance.as_str(), hit.observation.moment.at))
-            .collect();
-        let beside = |hit: &Hit<'_>| {
-            let (instance, at) =
-                (hit.observation.subject.instance.as_str(), hit.observation.moment.at);
-            going_on.iter().any(|(other, said)| {
-                *other == instance && (0..=BESIDE_S).contains(&seconds(at, *said))
-            })
-        };
-        let cleared: BTreeSet<&str> = self
-            .hits
-            .iter()
-            .filter(|hit| hit.optional() && (hit.tolerated || beside(hit)))
-            .map(|hit| hit.signal)
-            .collect();
-        for hit in &mut self.hits {
-            hit.tolerated |= cleared.contains(hit.signal);
-        }
-    }
-
     /// When work failed, where that is more than an exception: no status says it of what is asked for
     /// over a WebSocket.
     fn times_of_failed_work(&self) -> Vec<Timestamp> {
@@ -290,13 +266,30 @@ impl<'e> Case<'e> {
         !self.work_failed.is_empty()
     }
 
+    /// Whether it goes on with its work, or with whoever comes next, after all that speaks for a cause.
+    pub fn goes_on(&self) -> bool {
+        let last = |kind: &str| {
+            let tallies = self.tallies.iter().filter(|tally| tally.fact == kind);
+            tallies.filter_map(|tally| tally.last).max()
+        };
+        let speaks = |hit: &&Hit<'_>| hit.weight >= DECISIVE && !hit.tolerated;
+        let hits = self.hits.iter().filter(speaks);
+        let said = hits.map(|hit| hit.observation.moment.at).max();
+        last(WORK_DONE).is_some_and(|done| said.is_none_or(|said| said < done))
+            || self.of_kind(REFUSES_CLIENT).next().is_some()
+    }
+
     /// Requests that failed belong to the texts that are about as frequent: a few lines about what may
-    /// be optional, beside many about something else, only stood by. Nor do they belong to words that
+    /// be optional, beside many about something else, only stood by. So did those that were written
+    /// while nothing failed too, beside others that were not. Nor do failures belong to words that
     /// only say that something failed, where others say why.
     fn outweigh(&mut self) {
         let mut lines: BTreeMap<&str, BTreeMap<&str, u64>> = BTreeMap::new();
+        let claims = |hit: &Hit<'_>, effect: Effect| {
+            matches!(effect, Effect::Requests | Effect::Unknown) && hit.weight >= DECISIVE
+        };
         for (hit, effect) in self.hits.iter().zip(&self.effects) {
-            if *effect == Effect::Requests && hit.weight >= DECISIVE {
+            if claims(hit, *effect) {
                 let tally = self.tallies.iter().find(|tally| tally.signal == hit.signal);
                 let count = tally.map_or(0, |tally| tally.count);
                 lines.entry(hit.cause).or_default().insert(hit.signal, count);
@@ -308,18 +301,44 @@ impl<'e> Case<'e> {
             .filter(|(_, of)| lines.values().any(|other| most(of) * RIVAL < most(other)))
             .map(|(cause, _)| *cause)
             .collect();
-        let why = |hit: &Hit<'_>| hit.weight >= DECISIVE && !hit.says_that();
-        let told: BTreeSet<&str> = self
-            .hits
-            .iter()
-            .zip(&self.effects)
-            .filter(|(hit, effect)| **effect == Effect::Requests && why(hit))
-            .map(|(hit, _)| hit.cause)
+        let each = || self.hits.iter().zip(&self.effects);
+        let alone = |hit: &Hit<'_>| {
+            let mut failed = self.traffic.iter().filter(|(_, traffic)| self.answer_failed(traffic));
+            let at = hit.observation.moment.at;
+            let work = |work: &Timestamp| seconds(*work, at).abs() <= WORK_NEAR_S;
+            !failed.any(|(_, traffic)| traffic.beside(at)) && !self.work_failed.iter().any(work)
+        };
+        let harmless: BTreeSet<_> = each()
+            .filter(|(hit, effect)| match effect {
+                Effect::None => hit.optional(),
+                Effect::Requests => hit.optional() && alone(hit),
+                _ => false,
+            })
+            .map(|(hit, _)| hit.about())
             .collect();
-        for (hit, effect) in self.hits.iter().zip(&mut self.effects) {
-            let stood_by = hit.optional() && least.contains(hit.cause);
-            let told = hit.says_that() && told.iter().any(|cause| *cause != hit.cause);
-            if *effect == Effect::Requests && (stood_by || told) {
+        let why = |hit: &Hit<'_>| hit.weight >= DECISIVE && !hit.says_that();
+        let causes = |wanted: &dyn Fn(&Hit<'_>, Effect) -> bool| -> BTreeSet<&str> {
+            let hits = each().filter(|(hit, effect)| why(hit) && wanted(hit, **effect));
+            hits.map(|(hit, _)| hit.cause).collect()
+        };
+        let told = causes(&|_, effect| effect == Effect::Requests);
+        let harms = causes(&|hit, effect| {
+            let fails = matches!(effect, Effect::Requests | Effect::Itself | Effect::Death(_));
+            fails && !harmless.contains(&hit.about())
+        });
+        let stands = each().map(|(hit, effect)| {
+            let other = |causes: &BTreeSet<&str>| causes.iter().any(|cause| *cause != hit.cause);
+            let rare = hit.optional() && least.contains(hit.cause);
+            let stood_by = harmless.contains(&hit.about()) && other(&harms);
+            match effect {
+                Effect::Requests => !(rare || stood_by || (hit.says_that() && other(&told))),
+                Effect::Unknown => !rare,
+                _ => true,
+            }
+        });
+        let stands: Vec<bool> = stands.collect();
+        for (effect, stands) in self.effects.iter_mut().zip(stands) {
+            if !stands {
                 *effect = Effect::None;
             }
         }
@@ -370,8 +389,11 @@ impl<'e> Case<'e> {
         }
         let mut failed = self.traffic.iter().filter(|(_, traffic)| self.answer_failed(traffic));
         let beside = |work: &Timestamp| seconds(*work, at).abs() <= WORK_NEAR_S;
+        // Answers without a time may be of any: an error then is theirs.
+        let error = !hit.harmless() && !hit.optional();
+        let near = |traffic: &Traffic| traffic.near(at) || (error && traffic.first.is_none());
         let requests =
-            failed.any(|(_, traffic)| traffic.near(at)) || self.work_failed.iter().any(beside);
+            failed.any(|(_, traffic)| near(traffic)) || self.work_failed.iter().any(beside);
         match () {
             // An application that goes on without something does not fail requests for it.
             () if hit.tolerated => Effect::None,

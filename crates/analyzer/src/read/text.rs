@@ -5,6 +5,7 @@ use super::record::{self, Hint, Raw};
 use super::scan::{skip_ws, text};
 use super::{MAX_ENTRY, time};
 use crate::severity::Severity;
+use crate::signals::METHODS;
 
 /// Reads lines. See `State::parse`.
 pub(crate) fn parse<'a>(
@@ -223,6 +224,16 @@ fn is_traceback(rest: &[u8]) -> bool {
     rest.trim_ascii_start().starts_with(TRACEBACK)
 }
 
+/// Whether a line is a request as Next.js writes it: one space before its method.
+fn is_request(rest: &[u8]) -> bool {
+    let Some(told @ [b'D' | b'G' | b'H' | b'O' | b'P', ..]) = rest.strip_prefix(b" ") else {
+        return false;
+    };
+    METHODS.iter().any(|method| {
+        told.strip_prefix(method.as_bytes()).is_some_and(|path| path.starts_with(b" /"))
+    })
+}
+
 /// Whether a line belongs to the entry before it.
 fn continues(open: &mut Group<'_>, parts: &Line<'_>, body: &[u8]) -> bool {
     if parts.service != open.head.service {
@@ -236,7 +247,7 @@ fn continues(open: &mut Group<'_>, parts: &Line<'_>, body: &[u8]) -> bool {
     let timed = !parts.time.is_empty() && parts.prefix == 0;
     let deeper = if timed { indented(rest) } else { matches!(rest, [b' ' | b'\t', ..]) };
     if deeper {
-        return true;
+        return !is_request(rest);
     }
     let trimmed = rest.trim_ascii_start();
     if is_traceback(trimmed) {

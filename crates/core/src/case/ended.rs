@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::refusals::FEW;
 use super::{Case, is_users, seconds};
 use crate::attempt::{RequestKind, Traffic};
 use crate::clock::Timestamp;
@@ -57,6 +58,39 @@ impl Case<'_> {
         let (served, last_served) = total(&|traffic| self.was_served(traffic));
         let still = last_failed.zip(last_served).is_some_and(|(f, s)| seconds(f, s) <= STILL_S);
         request != RequestKind::Health && failed > MOST * served && still
+    }
+
+    /// Whether it says that it is not ready, for good, and whatever failed for users since was not
+    /// served to any of them: what still is served needs less.
+    pub fn is_unready(&self) -> bool {
+        let asks = |traffic: &Traffic| {
+            let last = traffic.path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+            traffic.request == RequestKind::Health && last.starts_with("ready")
+        };
+        let ready = self.traffic.iter().map(|(_, traffic)| *traffic).filter(|t| asks(t));
+        let (mut failed, mut served) = (BTreeSet::new(), None);
+        for traffic in ready {
+            if self.answer_failed(traffic) {
+                failed.extend(minutes(traffic));
+            } else if self.was_served(traffic) {
+                served = served.max(traffic.last.map(minute));
+            }
+        }
+        let since = failed.iter().filter(|failed| served.is_none_or(|served| served < **failed));
+        let paths: BTreeSet<&str> = self
+            .answers(RequestKind::Other)
+            .filter(|traffic| self.answer_failed(traffic) && !traffic.path.is_empty())
+            .map(|traffic| traffic.path.as_str())
+            .collect();
+        let of = |wanted: &dyn Fn(&Traffic) -> bool| {
+            let answers = self.answers(RequestKind::Other);
+            answers.filter(|t| paths.contains(t.path.as_str()) && wanted(t)).collect::<Vec<_>>()
+        };
+        let bad = of(&|traffic| self.answer_failed(traffic));
+        let first = bad.iter().filter_map(|traffic| traffic.first).min();
+        let again = of(&|traffic| self.was_served(traffic) && traffic.last > first);
+        let many = bad.iter().map(|traffic| traffic.count).sum::<u64>() >= FEW;
+        since.count() >= STAYS.max(failed.len() / 2 + 1) && many && again.is_empty()
     }
 
     /// The last moment at which anything was served that shows that the service works.

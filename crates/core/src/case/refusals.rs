@@ -7,6 +7,10 @@ use crate::attempt::{RequestKind, Traffic};
 
 /// The kind of fact that a handshake or call came without a token: nothing is wrong with refusing it.
 pub const ANONYMOUS: &str = "auth.no-token";
+/// The kind of fact that a token was accepted.
+pub const TOKEN_ACCEPTED: &str = "auth.token-accepted";
+/// The kind of fact that whoever came without a token was let in to look around.
+pub const GUEST: &str = "auth.guest";
 /// The kind of fact that a token does not fit the secret, key or audience of whoever checks it.
 pub const TOKEN_UNFIT: &str = "auth.signature";
 /// The kind of fact that a token was refused for another reason.
@@ -19,6 +23,10 @@ pub const SOCKET_CLOSED: &str = "auth.socket-closed";
 /// The kind of fact that a WebSocket was opened and then closed because the service could not go on
 /// (1011).
 pub const SOCKET_BROKEN: &str = "app.socket-broken";
+/// Below this weight a refusal is of old tokens, which somebody has all day.
+const MEANS: f64 = 0.5;
+/// A path that has this in it is for guests.
+const GUESTS: &str = "demo";
 /// With this a layer that knows of origins refuses one.
 const ORIGIN_REFUSED: u16 = 400;
 /// So many refused preflights are browsers', whatever they are refused with.
@@ -56,8 +64,12 @@ impl Counted {
 
     /// Whether none was let in, of more than a few who did not come without a token.
     fn shut(&self, anonymous: u64) -> bool {
-        let most = |counts: [u64; 2]| counts[0].max(counts[1]);
-        most(self.let_in) == 0 && most(self.refused) >= FEW + anonymous
+        self.let_in == [0, 0] && self.refuses(anonymous)
+    }
+
+    /// Whether more than a few were refused who did not come without a token.
+    fn refuses(&self, anonymous: u64) -> bool {
+        self.refused[0].max(self.refused[1]) >= FEW + anonymous
     }
 }
 
@@ -68,6 +80,8 @@ pub(super) enum Sockets {
     None,
     /// Those that were refused.
     Refused,
+    /// Those that were refused, and with them whoever has a token: only guests are let in.
+    Users,
     /// Those that were opened too: each was closed for its user.
     All,
 }
@@ -100,8 +114,31 @@ impl<'e> Case<'e> {
         match () {
             () if opened > 0 && closed >= opened.max(FEW + anonymous) => Sockets::All,
             () if counted.shut(anonymous) || self.sockets_are_refused_since() => Sockets::Refused,
+            () if self.only_guests(opened) && counted.refuses(anonymous) => Sockets::Users,
             () => Sockets::None,
         }
+    }
+
+    /// Whether all WebSockets that were opened are guests', while tokens are refused that have
+    /// not just expired, and none is accepted.
+    fn only_guests(&self, opened: u64) -> bool {
+        let path = |traffic: &&Traffic| traffic.served() && traffic.path.contains(GUESTS);
+        let by = |access: bool| -> u64 {
+            let of = self.answers(RequestKind::Websocket).filter(path);
+            of.filter(|traffic| traffic.access == access).map(|traffic| traffic.count).sum()
+        };
+        let guests = self.count_of(GUEST).max(by(false)).max(by(true));
+        let unfit = self.count_of(TOKEN_UNFIT) + self.count_of(CHECKER_SILENT);
+        let says_why = |signal: &str| {
+            let hits = self.hits.iter().filter(|hit| hit.signal == signal);
+            hits.map(|hit| hit.weight).any(|weight| weight >= MEANS)
+        };
+        let refused = self.tallies.iter().filter(|tally| tally.fact == TOKEN_REFUSED);
+        let refused: u64 =
+            refused.filter(|tally| says_why(&tally.signal)).map(|tally| tally.count).sum();
+        guests >= opened
+            && (unfit >= FEW || unfit + refused >= SOME)
+            && self.count_of(TOKEN_ACCEPTED) == 0
     }
 
     /// Whether WebSockets were let in once and are no more, by whoever cannot check tokens: whose
@@ -179,7 +216,7 @@ impl<'e> Case<'e> {
         match traffic.request {
             RequestKind::Websocket => match self.sockets {
                 Sockets::None => false,
-                Sockets::Refused => refusal,
+                Sockets::Refused | Sockets::Users => refusal,
                 Sockets::All => refusal || traffic.served(),
             },
             RequestKind::Other => refusal && self.shut.contains(area(&traffic.path)),
@@ -190,7 +227,8 @@ impl<'e> Case<'e> {
 
     /// Whether the service did what was asked, and neither turned away who asked nor broke off.
     pub fn was_served(&self, traffic: &Traffic) -> bool {
-        traffic.served() && !self.answer_failed(traffic)
+        let guest = self.sockets == Sockets::Users && traffic.request == RequestKind::Websocket;
+        traffic.served() && !guest && !self.answer_failed(traffic)
     }
 
     /// Whether an answer is a [failure](Traffic::failed) of the service, or somebody [turned

@@ -46,6 +46,7 @@ shakedown_core::observation_kinds! {
     LONG_META, LONG, "the server says that a statement took five seconds or more; ms";
     SESSION_META, SESSION, "the application says that a session came about, with the server's version or how long it took";
     REFUSED_META, REFUSED, "server, proxy or Google refused who asked, or what was asked for does not exist";
+    REFUSES_CLIENT_META, shakedown_core::case::REFUSES_CLIENT, "a server's own log says that it sent a client away";
     NO_SPACE_META, NO_SPACE, "the server (53100) says that its disk is full";
     RESTARTING_META, RESTARTING, "the server says that it is going down or coming up";
 }
@@ -248,6 +249,7 @@ fn identity(case: &Case<'_>) -> Option<Claim> {
 mod tests {
     use std::collections::BTreeSet;
 
+    use shakedown_core::case::REFUSES_CLIENT;
     use shakedown_core::classify::ClassifierSpec as _;
 
     use super::*;
@@ -258,7 +260,7 @@ mod tests {
         assert_eq!(ids.len(), signals::TABLE.signals.len());
         for signal in signals::TABLE.signals {
             let claimed = |cause| Database::META.causes.contains(&cause);
-            let beside = [LONG, SESSION].contains(&signal.kind);
+            let beside = [LONG, SESSION, REFUSES_CLIENT].contains(&signal.kind);
             assert_eq!(signal.cause().is_none(), beside, "{}", signal.id);
             assert!(signal.cause().is_none_or(claimed), "{}", signal.id);
             assert!(signal.any.iter().all(|literal| literal.len() >= 9), "{}", signal.id);

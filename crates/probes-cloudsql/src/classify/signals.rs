@@ -1,5 +1,6 @@
 //! The exact texts of PostgreSQL, its drivers, their pools, the Auth Proxy and Cloud Run.
 
+use shakedown_core::case::REFUSES_CLIENT;
 use shakedown_core::signal::{Emitter, LogSignal, SignalTable};
 
 /// A driver, the proxy or the platform says that no session came about.
@@ -41,8 +42,14 @@ const fn pool(id: &'static str, any: &'static [&'static str], weight: f64) -> Lo
 }
 
 const fn refused(id: &'static str, any: &'static [&'static str], weight: f64) -> LogSignal {
-    LogSignal::new(id, REFUSED, any).speaks(CONFIGURATION, weight).from(Emitter::Any)
+    LogSignal::new(id, REFUSED, any)
+        .speaks(CONFIGURATION, weight)
+        .from(Emitter::Any)
+        .attributes(NAMED)
 }
+
+/// A line beside it that names the same may say that the application goes on without.
+const NAMED: &[(&str, &str)] = &[("goes_on", "setting")];
 
 /// It says why no session comes about; what others see of that explains nothing more.
 const WHY: &[(&str, &str)] = &[("says", "why")];
@@ -167,6 +174,8 @@ const SIGNALS: &[LogSignal] = &[
     LogSignal::new("cloudsql.deadlock", TOO_SLOW, &["deadlock detected"]).speaks(SLOW, 0.5),
 
     // --- who asked, and for what -------------------------------------------------------------
+    // The server's own log: it is there, whoever it sends away.
+    LogSignal::new("cloudsql.sends-away", REFUSES_CLIENT, &["FATAL:  database \"", "FATAL:  role \"", "FATAL:  password authentication", "FATAL:  no pg_hba.conf"]).capture(r"^(?:\d{4}-\d\d-\d\d [\d:.]+ [A-Z]+ \[\d+\]:? (?:\[[\d-]+\] )?(?:\w+=\S* ?)*)?FATAL:  ").from(Emitter::Any).any_level(),
     refused("cloudsql.password", &["password authentication failed for user", "InvalidPasswordError", "SASL authentication failed", "SCRAM authentication failed", "no password supplied"], 0.9),
     refused("cloudsql.hba", &["no pg_hba.conf entry for"], 0.85),
     refused("cloudsql.no-database", &["InvalidCatalogNameError"], 0.85),

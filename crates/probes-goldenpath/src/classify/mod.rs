@@ -1,5 +1,6 @@
 //! From refused tokens and failed requests to why users get no answer: on core alone.
 
+mod browsers;
 mod elsewhere;
 mod origins;
 mod passed_on;
@@ -7,16 +8,19 @@ mod signals;
 
 use shakedown_core::attempt::{RequestKind, Traffic};
 use shakedown_core::case::{
-    ANONYMOUS, Argument, CHECKER_SILENT, Hit, PROBE_FINDING, SOCKET_BROKEN, SOCKET_CLOSED,
-    TOKEN_REFUSED as REFUSED, TOKEN_UNFIT as SIGNATURE, WORK_FAILED, seen,
+    ANONYMOUS, Argument, CHECKER_SILENT, GUEST, Hit, PROBE_FINDING, SOCKET_BROKEN, SOCKET_CLOSED,
+    TOKEN_ACCEPTED as ACCEPTED, TOKEN_REFUSED as REFUSED, TOKEN_UNFIT as SIGNATURE, WORK_FAILED,
+    seen,
 };
 use shakedown_core::classify::{Claim, ClaimStatus, Claimed, Seen};
 use shakedown_core::id::{Cause, Symptom};
 use shakedown_core::{AttemptEnd, Case, Evidence, Observation};
 
 use crate::causes::{AUTH_FAILURE, GOLDEN_PATH_OFFLINE, REQUESTS_FAIL, TOKENS_REFUSED};
-use signals::{ACCEPTED, CLIENT_LEFT};
+use signals::{BROWSER, CLIENT_LEFT};
 
+/// The cause that another crate describes: who should open WebSockets does not.
+const DEPENDENCY_UNAVAILABLE: Cause = Cause::new("dependency_unavailable");
 /// The cause that another crate describes: two services that disagree are configured wrongly.
 const CONFIGURATION_ERROR: Cause = Cause::new("configuration_error");
 
@@ -29,6 +33,8 @@ shakedown_core::observation_kinds! {
     ANONYMOUS_META, ANONYMOUS, "a request came without a token";
     CHECKER_SILENT_META, CHECKER_SILENT, "whoever checks tokens does not answer this service";
     ACCEPTED_META, ACCEPTED, "a token was accepted";
+    BROWSER_META, BROWSER, "a browser says that a WebSocket did not come about; target";
+    GUEST_META, GUEST, "whoever came without a token was let in to look around";
     CLIENT_LEFT_META, CLIENT_LEFT, "a client left while something was sent to it";
     WORK_FAILED_META, WORK_FAILED, "an agent's run that somebody asked for failed";
     SOCKET_BROKEN_META, SOCKET_BROKEN, "a WebSocket was opened and closed with 1011: the service could not go on";
@@ -45,7 +51,7 @@ shakedown_core::classifier! {
     pub struct GoldenPath;
     id: "goldenpath.users",
     summary: "tells services that disagree about tokens from refused strangers, and counts users without an answer",
-    causes: [AUTH_FAILURE, CONFIGURATION_ERROR],
+    causes: [AUTH_FAILURE, CONFIGURATION_ERROR, DEPENDENCY_UNAVAILABLE],
     symptoms: [GOLDEN_PATH_OFFLINE, TOKENS_REFUSED, REQUESTS_FAIL],
     classify: all,
 }
@@ -66,6 +72,7 @@ fn classify(case: &Case<'_>, all: &[Case<'_>]) -> Vec<Claim> {
     claims.extend(refusals(case, claims.first()));
     claims.extend(origins::refused(case, &CONFIGURATION_ERROR));
     claims.extend(credentials(case));
+    claims.extend(browsers::complain(case, all));
     let auth = claims.iter().any(|claim| claim.status == ClaimStatus::Supported);
     if auth && let Some(part) = together([case.seen_kind(SIGNATURE), case.seen_kind(REFUSED)]) {
         claims.push(symptom(case, TOKENS_REFUSED, part, Vec::new()));

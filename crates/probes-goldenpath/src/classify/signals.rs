@@ -1,13 +1,13 @@
 //! The exact texts about tokens.
 
 use shakedown_core::case::{
-    ANONYMOUS, CHECKER_SILENT, SOCKET_BROKEN, SOCKET_CLOSED, TOKEN_REFUSED as REFUSED,
-    TOKEN_UNFIT as SIGNATURE, WORK_FAILED,
+    ANONYMOUS, CHECKER_SILENT, GUEST, SOCKET_BROKEN, SOCKET_CLOSED, TOKEN_ACCEPTED as ACCEPTED,
+    TOKEN_REFUSED as REFUSED, TOKEN_UNFIT as SIGNATURE, WORK_FAILED,
 };
 use shakedown_core::signal::{LogSignal, SignalTable};
 
-/// A token was accepted.
-pub(crate) const ACCEPTED: &str = "auth.token-accepted";
+/// A browser says that a WebSocket did not come about, and somebody writes it down for it.
+pub(crate) const BROWSER: &str = "app.browser-socket";
 /// A client left, and who wrote to it then says so: nothing is wrong with the service.
 pub(crate) const CLIENT_LEFT: &str = "app.client-left";
 
@@ -46,5 +46,9 @@ const SIGNALS: &[LogSignal] = &[
     LogSignal::new("goldenpath.closed-1011", SOCKET_BROKEN, &["code 1011", "code=1011", "code: 1011", "with 1011", "(1011)", "1011 (internal error)"]).any_level(),
     LogSignal::new("goldenpath.agent-failed", WORK_FAILED, &["AGENT_NOT_FOUND", "gent execution failed", "gent execution timeout", "gent execution timed out", "gent execution error", "gent run failed", "gent run timed out", "_agent failed", "gent failed: "]),
     LogSignal::new("goldenpath.client-left", CLIENT_LEFT, &["(code 1001", "code = 1001", "1001 (going away)", "code=1001", "ConnectionClosedOK", "ConnectionClosedError: no close frame", "no close frame received or sent", "ClientDisconnect", "WebSocketDisconnect: (1000", "WebSocketDisconnect(code=1000", "lient disconnected", "CLOSE_GOING_AWAY"]).any_level(),
+    // The observed application lets whoever has no token look around under such a name.
+    LogSignal::new("goldenpath.guest", GUEST, &["demo-user-"]).any_level(),
+    // Chrome's and Firefox' words, whatever stands around them.
+    LogSignal::new("goldenpath.browser-socket", BROWSER, &["ebSocket connection to ", "establish a connection to the server at ws"]).capture(r"WebSocket connection to '?(?P<target>wss?://[^/'\s]+)[^\n]{0,200}?failed|connection to the server at (?P<host>wss?://[^/\s]+)").any_level(),
     LogSignal::new("goldenpath.accepted", ACCEPTED, &["Token validation successful", "token validation successful", "JWT validated successfully"]).any_level(),
 ];

@@ -21,6 +21,7 @@ shakedown_core::observation_kinds! {
     LIFESPAN_META, signals::LIFESPAN, "the framework gave the start-up up";
     EXIT_META, signals::EXIT, "the platform's word about an exit";
     GOES_ON_META, shakedown_core::case::GOES_ON, "the application says that it goes on without something";
+    WORK_DONE_META, shakedown_core::case::WORK_DONE, "a worker says that it did what a queue or a clock asked it for";
     PHASE_WORDS_META, signals::PHASE_WORDS, "the application's error message about its database phase";
     WORKER_TIMEOUT_META, signals::WORKER_TIMEOUT, "gunicorn or the platform kills a process that does not answer";
     STOPS_META, signals::STOPS, "a process that was asked to stop says so, though at ERROR";

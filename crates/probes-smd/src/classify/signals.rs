@@ -1,6 +1,6 @@
 //! The exact texts of interpreters, frameworks and the platform about a start-up or a crash.
 
-use shakedown_core::case::GOES_ON;
+use shakedown_core::case::{GOES_ON, WORK_DONE};
 use shakedown_core::signal::{Emitter, LogSignal, SignalTable};
 
 /// An interpreter names a programming error.
@@ -48,12 +48,32 @@ const fn code(id: &'static str, any: &'static [&'static str], weight: f64) -> Lo
 }
 
 const fn setting(id: &'static str, any: &'static [&'static str], weight: f64) -> LogSignal {
-    LogSignal::new(id, SETTING, any).speaks(CONFIGURATION, weight).attributes(HARMLESS)
+    LogSignal::new(id, SETTING, any).speaks(CONFIGURATION, weight).attributes(OPTIONAL_SETTING)
+}
+
+/// A setting about somebody else, of whom a line beside it may say that the application goes on without.
+const fn peer(id: &'static str, any: &'static [&'static str], weight: f64) -> LogSignal {
+    LogSignal::new(id, SETTING, any).speaks(CONFIGURATION, weight).attributes(OPTIONAL_PEER)
 }
 
 const fn dependency(id: &'static str, any: &'static [&'static str], weight: f64) -> LogSignal {
     LogSignal::new(id, DEPENDENCY, any).speaks(UNAVAILABLE, weight).attributes(OPTIONAL)
 }
+
+/// What works on after such a line took no harm from it, and a line beside it may say that the
+/// application goes on without what the setting is for.
+const OPTIONAL_SETTING: &[(&str, &str)] = &[("after_start", "tolerated"), ("goes_on", "setting")];
+
+/// The same of whom the setting names.
+const OPTIONAL_PEER: &[(&str, &str)] = &[("after_start", "tolerated"), ("goes_on", "service")];
+
+/// Resolvers' words that nobody has a name.
+const NOBODY: &[&str] = &[
+    "Name or service not known",
+    "nodename nor servname provided",
+    "Name does not resolve",
+    "No address associated with hostname",
+];
 
 /// A frame that reads settings: a file of the application (no library's) or a function named so, or
 /// code that asks the environment.
@@ -123,14 +143,14 @@ const SIGNALS: &[LogSignal] = &[
     setting("smd.unparsed", &["yaml.scanner.ScannerError", "yaml.parser.ParserError", "TOMLDecodeError: ", "configparser.ParsingError"], 0.65),
     // A certificate that is not trusted is a setting, of one side or the other. One that has expired is
     // the other side's, unless that is the database, which has it from its administrator.
-    setting("smd.certificate", &["CERTIFICATE_VERIFY_FAILED", "certificate verify failed", "x509: certificate ", "SSL: WRONG_VERSION_NUMBER"], 0.75).unless(&["certificate has expired"]),
+    peer("smd.certificate", &["CERTIFICATE_VERIFY_FAILED", "certificate verify failed", "x509: certificate ", "SSL: WRONG_VERSION_NUMBER"], 0.75).unless(&["certificate has expired"]),
     setting("smd.database-certificate", &["certificate has expired"], 0.75).capture(r"(?i)(?P<about>asyncpg|psycopg|postgres)"),
     setting("smd.address-in-use", &["ddress already in use", "EADDRINUSE", "error while attempting to bind on address", "] Connection in use: ('", "listen EACCES: permission denied"], 0.75),
-    setting("smd.google-credentials", &["DefaultCredentialsError", "google.api_core.exceptions.PermissionDenied", "google.api_core.exceptions.Forbidden", "IAM_PERMISSION_DENIED", "The caller does not have permission", "does not have storage.", "Your default credentials were not found"], 0.75),
-    setting("smd.store-credentials", &["NOAUTH Authentication required", "invalid username-password pair", "client option must be set either by", "WRONGPASS invalid username-password", "Incorrect API key provided", "invalid_api_key", "API key not valid", "invalid x-api-key", "password is incorrect, or there is no user with such name"], 0.75),
+    peer("smd.google-credentials", &["DefaultCredentialsError", "google.api_core.exceptions.PermissionDenied", "google.api_core.exceptions.Forbidden", "IAM_PERMISSION_DENIED", "The caller does not have permission", "does not have storage.", "Your default credentials were not found"], 0.75),
+    peer("smd.store-credentials", &["NOAUTH Authentication required", "invalid username-password pair", "client option must be set either by", "WRONGPASS invalid username-password", "Incorrect API key provided", "invalid_api_key", "API key not valid", "invalid x-api-key", "password is incorrect, or there is no user with such name"], 0.75),
     // A name that nobody has is a wrong name; one that cannot be asked for now is another matter.
-    setting("smd.no-such-host", &["Name or service not known", "getaddrinfo ENOTFOUND", "no such host", "ERR_NAME_NOT_RESOLVED", "nodename nor servname provided", "Name does not resolve", "ENOTFOUND "], 0.75).unless(&["asyncpg", "psycopg", "ostgres", "sqlalchemy", "database", "Database", ":5432", "/cloudsql/", "edis"]),
-    setting("smd.no-scheme", &["missing an 'http://' or 'https://' protocol", "MissingSchema: Invalid URL"], 0.75),
+    peer("smd.no-such-host", &["Name or service not known", "getaddrinfo ENOTFOUND", "no such host", "ERR_NAME_NOT_RESOLVED", "nodename nor servname provided", "Name does not resolve", "No address associated with hostname", "ENOTFOUND "], 0.75).unless(&["asyncpg", "psycopg", "ostgres", "sqlalchemy", "database", "Database", ":5432", "/cloudsql/", "edis"]),
+    peer("smd.no-scheme", &["missing an 'http://' or 'https://' protocol", "MissingSchema: Invalid URL"], 0.75),
     setting("smd.secret-length", &["must be at least 32 ", "Fernet key must be", "must be at least 32 characters"], 0.8),
     setting("smd.secret-manager", &["not found or has no versions", "Permission 'secretmanager.versions.access' denied", "Permission denied on secret", "Secret Version [", "is in DISABLED state", "is in DESTROYED state"], 0.85).from(Emitter::Any).any_level(),
     setting("smd.secret-missing", &["/secrets/"], 0.8).with(&["not found"]).from(Emitter::Any).any_level(),
@@ -141,14 +161,14 @@ const SIGNALS: &[LogSignal] = &[
     setting("smd.not-ready", &["condition status changed to False"], 0.75).with(&["with message:"]).unless(&["container failed", "failed to start", "uota", "nternal", "no such host"]).from(Emitter::Platform).any_level(),
     setting("smd.no-command", &["sh: 1: ", ": command not found"], 0.75).capture(r"sh: (?:line )?\d+: (?P<command>\S+): (?:command )?not found"),
     setting("smd.no-script", &["can't open file '"], 0.75).with(&["[Errno 2]"]),
-    setting("smd.api-disabled", &["has not been used in project "], 0.85).with(&["it is disabled"]).from(Emitter::Any).any_level(),
+    peer("smd.api-disabled", &["has not been used in project "], 0.85).with(&["it is disabled"]).from(Emitter::Any).any_level(),
     setting("smd.image", &["Image '", "image not found"], 0.8).with(&["not found"]).from(Emitter::Platform).any_level(),
     setting("smd.image-denied", &["must have permission to read the image"], 0.8).from(Emitter::Platform).any_level(),
     // --- dependencies ----------------------------------------------------------------------------
     dependency("smd.redis", &["redis.exceptions.ConnectionError", "redis.exceptions.TimeoutError", "connecting to redis", "Error connecting to Redis", "Error 111 connecting to ", "Redis connection failed", "Redis initialization failed", "Timeout connecting to server", "OOM command not allowed when", "MISCONF Redis is configured", "LOADING Redis is loading", "READONLY You can't write against", "Timeout reading from ", "Redis is loading the dataset in memory"], 0.75).unless(&["has no attribute", "is not defined", "unexpected keyword", "No module named", "cannot import"]),
     dependency("smd.certificate-expired", &["certificate has expired", "CERT_HAS_EXPIRED"], 0.75).unless(&["asyncpg", "psycopg", "postgres"]),
-    dependency("smd.http-pool", &["Max retries exceeded with url"], 0.7).capture(r"host='(?P<target>[^']+)', port=(?P<port>\d+)"),
-    dependency("smd.httpx", &["httpx.Connect", "httpx.Read", "httpx.RemoteProtocolError", "httpcore.Connect", "httpcore.Read", "<urlopen error [Errno ", "<urlopen error timed out", "urllib.error.HTTPError: HTTP Error 50", "aiohttp.client_exceptions.ServerDisconnectedError", "aiohttp.client_exceptions.ClientOSError", "requests.exceptions.Connect", "requests.exceptions.ReadTimeout", "aiohttp.client_exceptions.ClientConnectorError", "Cannot connect to host ", "All connection attempts failed"], 0.7),
+    dependency("smd.http-pool", &["Max retries exceeded with url"], 0.7).capture(r"host='(?P<target>[^']+)', port=(?P<port>\d+)").unless(NOBODY),
+    dependency("smd.httpx", &["httpx.Connect", "httpx.Read", "httpx.RemoteProtocolError", "httpcore.Connect", "httpcore.Read", "<urlopen error [Errno ", "<urlopen error timed out", "urllib.error.HTTPError: HTTP Error 50", "aiohttp.client_exceptions.ServerDisconnectedError", "aiohttp.client_exceptions.ClientOSError", "requests.exceptions.Connect", "requests.exceptions.ReadTimeout", "aiohttp.client_exceptions.ClientConnectorError", "Cannot connect to host ", "All connection attempts failed"], 0.7).unless(NOBODY),
     dependency("smd.quota", &["insufficient_quota", "openai.RateLimitError", "anthropic.RateLimitError", "google.api_core.exceptions.ResourceExhausted", "RESOURCE_EXHAUSTED", "overloaded_error", "InternalServerError: Error code: 5"], 0.7),
     // A client's own line about what the other side answered.
     dependency("smd.upstream-5xx", &["\"HTTP/1.1 50", "\"HTTP/2 50", "\"HTTP/1.0 50", "Server error '50"], 0.65).capture(r#"https?://(?P<target>[^/\s"]+)\S* "HTTP/[0-9.]+ 50\d|Server error '50\d[^\n]*for url 'https?://(?P<host>[^/\s"']+)"#).any_level(),
@@ -163,13 +183,18 @@ const SIGNALS: &[LogSignal] = &[
     dependency("smd.broker", &["kafka.errors.NoBrokersAvailable", "AMQPConnectionError", "elastic_transport.ConnectionError", "google.api_core.exceptions.ServiceUnavailable", "google.api_core.exceptions.GatewayTimeout", "status = StatusCode.UNAVAILABLE", "run out of available brokers", "Broker may not be available", "Broker transport failure", "ll broker connections are down", "KafkaJSConnectionError", "KafkaJSNumberOfRetriesExceeded", "KafkaConnectionError", "KafkaTimeoutError", "nats: no servers available", "NoServersError", "MongoServerSelectionError", "MongooseServerSelectionError", "MongoNetworkError", "server selection error: ", "NoLivingConnectionsError", "no Elasticsearch node available", "kombu.exceptions.OperationalError", "pymongo.errors.ServerSelectionTimeoutError", "qdrant_client.http.exceptions.ResponseHandlingException", "WeaviateConnectionError", "clickhouse_connect.driver.exceptions"], 0.75),
     // Go's own words, of what is neither the database nor who collects traces.
     dependency("smd.go-dial", &["i/o timeout", "connect: connection refused", "connect: connection timed out", "connect: no route to host", "connect: network is unreachable"], 0.7).capture(r"dial tcp (?P<target>\S+:(?P<port>\d+)): ").unless(&[":5432: ", ":3307: ", ":4317: ", ":4318: ", "127.0.0.1:", "[::1]:", "localhost:"]),
+    // nginx before whoever does not answer it.
+    dependency("smd.nginx-upstream", &["while reading response header from upstream", "while reading upstream", "while connecting to upstream", "while SSL handshaking to upstream"], 0.75).capture(r#"upstream: "(?:\w+://)?(?P<target>[^/"\s]+)"#).attributes(BELOW_ERROR),
+    setting("smd.nginx-host", &["host not found in upstream \""], 0.8),
     dependency("smd.upstream", &["upstream connect error or disconnect/reset before headers", "openai.APIConnectionError", "openai.APITimeoutError", "anthropic.APITimeoutError", "anthropic.APIConnectionError"], 0.65),
     // --- memory ----------------------------------------------------------------------------------
     LogSignal::new("smd.memory-limit", MEMORY, &["Memory limit of "]).with(&[" exceeded with "]).capture(r"Memory limit of (?P<limit>[\d.]+ ?\w+) exceeded with (?P<used>[\d.]+ ?\w+) used").speaks("out_of_memory", 0.9).from(Emitter::Platform).any_level().attributes(&[("effect", "self")]),
     LogSignal::new("smd.sigkill", MEMORY, &["was sent SIGKILL! Perhaps out of memory?"]).speaks("out_of_memory", 0.55).any_level().attributes(&[("effect", "self")]),
     LogSignal::new("smd.signal-9", MEMORY, &["Container terminated on signal 9"]).speaks("out_of_memory", 0.5).from(Emitter::Platform).any_level().attributes(&[("effect", "self")]),
     LogSignal::new("smd.allocation", MEMORY, &["JavaScript heap out of memory", "java.lang.OutOfMemoryError", "MemoryError", "std::bad_alloc", "Out of memory: Killed process"]).speaks("out_of_memory", 0.8).from(Emitter::Any).any_level().attributes(&[("effect", "self")]),
-    LogSignal::new("smd.goes-on", GOES_ON, &["raceful degradation", "racefully degrad", "ontinuing without", "ontinuing anyway", "but not required", "is optional", "(optional", "non-critical", "using in-memory", "falling back to", "Using MOCK client", "skipped in staging", "optional service"]).any_level(),
+    LogSignal::new("smd.goes-on", GOES_ON, &["raceful degradation", "racefully degrad", "ontinuing without", "ontinuing anyway", "but not required", "is optional", "(optional", "non-critical", "using in-memory", "falling back to", "sing fallback", "as fallback", "ontinue without", "not critical", "Using MOCK client", "skipped in staging", "optional service"]).any_level(),
+    // Workers that are asked by a queue or a clock answer nobody: Celery, APScheduler.
+    LogSignal::new("smd.task-done", WORK_DONE, &["] succeeded in ", "\" executed successfully"]).capture(r#"\bTask \S+\[\S+\] succeeded in |\bJob "[^"]+" executed successfully"#).any_level(),
     LogSignal::new("smd.database-phase-words", PHASE_WORDS, &["Database initialization timeout after", "database initialization timed out after"]).any_level(),
     LogSignal::new("smd.worker-timeout", WORKER_TIMEOUT, &["WORKER TIMEOUT (pid:"]).any_level(),
     LogSignal::new("smd.liveness", WORKER_TIMEOUT, &["LIVENESS HTTP probe failed", "LIVENESS TCP probe failed", "LIVENESS GRPC probe failed"]).from(Emitter::Platform).any_level(),

@@ -9,6 +9,7 @@ use shakedown_core::monitor::Reading;
 use shakedown_core::{Case, Observation, Provenance};
 
 use super::signals::{CAPACITY_WORD, CONNECTOR_BUSY, CONNECTOR_NORMAL};
+use super::{UNREACHABLE, public};
 use crate::causes::VPC_CONNECTOR_CAPACITY;
 
 /// The share of a connector's processor from which on it has no room (a 99th percentile).
@@ -27,6 +28,9 @@ const REACH_S: i64 = 300;
 /// How far from a line with figures a failure may lie and still be of that time, in seconds: they are
 /// written every minute at most.
 const BESIDE_S: i64 = 90;
+
+/// Below this weight a text tells that no session came about, and not how.
+const TELLS: f64 = 0.6;
 
 /// What is known of the connector in the minutes that are held of a service.
 #[derive(Debug, Default)]
@@ -122,6 +126,24 @@ pub(super) fn at_its_limit(case: &Case<'_>, full: Vec<Observation>) -> Claim {
     claim.supporting = full.into_iter().take(4).collect();
     claim.next = NEXT.to_owned();
     claim
+}
+
+/// Behind a connector that is shown at its limit nobody sees whether the database can be reached, where
+/// all that is said of it is that waiting was given up.
+pub(super) fn behind(case: &Case<'_>, capacity: &Claim) -> Option<Claim> {
+    let gave_up = case
+        .hits
+        .iter()
+        .filter(|hit| hit.cause == UNREACHABLE.as_str())
+        .all(|hit| public::says_timeout(hit) || hit.weight < TELLS);
+    if capacity.status != ClaimStatus::Supported || !gave_up {
+        return None;
+    }
+    let claimed = Claimed::Cause(UNREACHABLE);
+    let mut claim = Claim::new(claimed, case.service, ClaimStatus::Masked);
+    claim.summary = "connects are given up on a way without room: whether the database can be reached is unknown.".to_owned();
+    claim.next = NEXT.to_owned();
+    Some(claim)
 }
 
 /// Connects across the connector were unanswered and then quick again: as when a connector scales

@@ -51,7 +51,9 @@ fn all(evidence: &Evidence) -> Vec<Claim> {
         let setting = firewall::denies(case, &cases).or_else(|| dropped::connector(case));
         let setting = setting.or_else(|| egress(case));
         let setting = setting.or_else(|| public::no_way_out(case));
-        [capacity(case, &cases), path(case), setting].into_iter().flatten()
+        let capacity = capacity(case, &cases);
+        let behind = capacity.as_ref().and_then(|claim| capacity::behind(case, claim));
+        [capacity, behind, path(case), setting].into_iter().flatten()
     };
     cases.iter().flat_map(claims).collect()
 }

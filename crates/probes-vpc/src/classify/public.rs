@@ -58,7 +58,7 @@ pub(super) fn no_way_out(case: &Case<'_>) -> Option<Claim> {
     Some(claim)
 }
 
-fn says_timeout(hit: &Hit<'_>) -> bool {
+pub(super) fn says_timeout(hit: &Hit<'_>) -> bool {
     let quote = hit.fact.get("quote");
     ["imeout", "timed out", "imed out", "ETIMEDOUT", "deadline exceeded"]
         .iter()
