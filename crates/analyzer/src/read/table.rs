@@ -123,18 +123,16 @@ impl Columns {
                 Column::Service => raw.service = text(cell),
                 Column::Revision => raw.revision = text(cell),
                 Column::Instance => raw.instance = cell,
+                // From the first of its parts to the last: they are told by their looks.
                 Column::Request if !cell.is_empty() => {
-                    // From the first of its parts to the last: they are told by their looks.
-                    let from = match raw.http {
-                        [] => cell.as_ptr().addr(),
-                        http => http.as_ptr().addr(),
-                    };
-                    let end = cell.as_ptr().addr() + cell.len() - row.as_ptr().addr();
-                    raw.http = &row[from - row.as_ptr().addr()..end];
+                    raw.http =
+                        between(row, if raw.http.is_empty() { cell } else { raw.http }, cell);
                 }
-                // Of TEXT_PAYLOAD and MESSAGE one is empty in each row.
+                // Of TEXT_PAYLOAD and MESSAGE one is empty in each row: both hold a text that is longer
+                // than its column.
                 Column::Text if !cell.is_empty() => {
-                    raw.text = cell;
+                    let long = raw.text_rank > 0 && boxed.is_none();
+                    raw.text = between(row, if long { raw.text } else { cell }, cell);
                     raw.text_rank = 9;
                     if boxed.is_some() && first + 1 < row.len() {
                         // From its first line to the row's end; the bars are taken out when it is read.
@@ -148,6 +146,12 @@ impl Columns {
         }
         raw
     }
+}
+
+/// The part of `row` from where `one` of its cells begins to where another ends.
+fn between<'a>(row: &'a [u8], one: &[u8], other: &[u8]) -> &'a [u8] {
+    let at = |cell: &[u8]| cell.as_ptr().addr() - row.as_ptr().addr();
+    &row[at(one)..at(other) + other.len()]
 }
 
 /// The cells of a line between bars, at most `most`: what is more belongs to the last. `None` for a

@@ -69,7 +69,11 @@ impl Counted {
 
     /// Whether more than a few were refused who did not come without a token.
     fn refuses(&self, anonymous: u64) -> bool {
-        self.refused[0].max(self.refused[1]) >= FEW + anonymous
+        self.most_refused() >= FEW + anonymous
+    }
+
+    fn most_refused(&self) -> u64 {
+        self.refused[0].max(self.refused[1])
     }
 }
 
@@ -162,7 +166,9 @@ impl<'e> Case<'e> {
             areas.entry(area(&traffic.path)).or_default().add(traffic);
         }
         let anonymous = self.count_of(ANONYMOUS);
-        areas.retain(|_, counted| counted.shut(anonymous));
+        // Whoever is refused without a word about a token mostly showed none: a scanner.
+        let told = |counted: &Counted| tokens >= SOME || tokens >= counted.most_refused();
+        areas.retain(|_, counted| counted.shut(anonymous) && told(counted));
         areas.into_keys().collect()
     }
 
