@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Case, seconds};
+use super::{Case, Hit, seconds};
 use crate::attempt::{RequestKind, Traffic};
 
 /// The kind of fact that a handshake or call came without a token: nothing is wrong with refusing it.
@@ -154,21 +154,30 @@ impl<'e> Case<'e> {
     }
 
     /// The areas of its API in which no call at all was let in while tokens were refused, and no
-    /// WebSocket either. Statuses alone do not tell: scanners are refused too.
+    /// WebSocket either. Statuses alone do not tell: scanners are refused too, and show no token.
     pub(super) fn shut_areas(&self) -> BTreeSet<&'e str> {
         let refused = [TOKEN_UNFIT, TOKEN_REFUSED, CHECKER_SILENT];
-        let tokens: u64 = refused.into_iter().map(|kind| self.count_of(kind)).sum();
-        if tokens == 0 || self.answers(RequestKind::Websocket).any(Traffic::served) {
+        let hits = || refused.into_iter().flat_map(|kind| self.of_kind(kind));
+        if self.answers(RequestKind::Websocket).any(Traffic::served) {
             return BTreeSet::new();
         }
-        let mut areas: BTreeMap<&str, Counted> = BTreeMap::new();
+        let mut areas: BTreeMap<&str, (Counted, bool)> = BTreeMap::new();
         for traffic in self.answers(RequestKind::Other).filter(|traffic| !traffic.path.is_empty()) {
-            areas.entry(area(&traffic.path)).or_default().add(traffic);
+            let (counted, token) = areas.entry(area(&traffic.path)).or_default();
+            counted.add(traffic);
+            let beside = |hit: &Hit<'_>| traffic.beside(hit.observation.moment.at);
+            *token |=
+                refusal(traffic.status) && hits().any(|h| traffic.first.is_none() || beside(h));
         }
         let anonymous = self.count_of(ANONYMOUS);
-        // Whoever is refused without a word about a token mostly showed none: a scanner.
-        let told = |counted: &Counted| tokens >= SOME || tokens >= counted.most_refused();
-        areas.retain(|_, counted| counted.shut(anonymous) && told(counted));
+        // What is refused beside others who are let in has its own words.
+        let open = areas.values().filter(|(counted, _)| counted.let_in != [0, 0]);
+        let theirs: u64 = open.map(|(counted, _)| counted.most_refused()).sum();
+        let tokens: u64 = refused.into_iter().map(|kind| self.count_of(kind)).sum();
+        if tokens <= theirs.saturating_sub(anonymous) {
+            return BTreeSet::new();
+        }
+        areas.retain(|_, (counted, token)| *token && counted.shut(anonymous));
         areas.into_keys().collect()
     }
 
