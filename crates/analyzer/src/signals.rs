@@ -349,8 +349,8 @@ impl Search {
         answer(&groups)
     }
 
-    /// A request by its method, address and status alone, in whatever order. With a whole address it may be what the
-    /// application asked of another, where the line is the application's own.
+    /// A request by its method, address and status alone, in whatever order. With a whole address it
+    /// may be what the application asked of another, where the line is the application's own.
     fn logged_line<'a>(&self, entry: &Entry<'_>, message: &'a str) -> Option<AccessLine<'a>> {
         let sorted = matches!(
             message.as_bytes(),
